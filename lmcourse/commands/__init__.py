@@ -1,0 +1,1 @@
+"""The subcommands of `lmcourse`, one module each."""
