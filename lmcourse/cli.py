@@ -1,7 +1,8 @@
 """The `lmcourse` command: one subcommand a task, each written where its subject lives.
 
 A subcommand is a module with `add_arguments(parser)` and `run(args) -> int`. It is imported only when it is
-called, so that `lmcourse --help` takes no time and never imports TensorFlow.
+called, so that `lmcourse --help` takes no time and never imports TensorFlow. One that hands arguments on to
+another program sets the default `extra_arguments=[]`, and finds those it does not know there.
 """
 
 import argparse
@@ -46,6 +47,16 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line; arguments nobody knows are an error unless the subcommand takes them."""
+    args, unknown = parser.parse_known_args(argv)
+    if unknown and not hasattr(args, "extra_arguments"):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if unknown:
+        args.extra_arguments = unknown
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -55,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if not word.startswith("-")), None)
-    args = build_parser(command).parse_args(argv)
+    args = parse(build_parser(command), argv)
     try:
         return args.run(args) or 0
     except UsageError as error:
