@@ -1,0 +1,234 @@
+"""The n-gram language model: a table of probabilities, and weights for what is not in it."""
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lmcourse.core import LanguageModel, check_ids
+from lmcourse.ngram.counts import NgramCounts, NgramTable, gram_ids, pick
+from lmcourse.ngram.smoothing import Smoothing, get_smoothing, levels
+
+
+class NgramModel(LanguageModel):
+    """Predict a token from the n - 1 tokens before it, by counting.
+
+    A fitted model is what an ARPA file holds: for each n-gram seen, ln P(token | context); for each context, the
+    logarithm of its backoff weight. What was not seen costs the weight of its context times its probability in the
+    next shorter one.
+
+    Args:
+        order: n, at least 1. A 1-gram model ignores the context.
+        vocab_size: V; ids run from 0 to V - 1.
+        smoothing: a name from `SMOOTHINGS`, or a `Smoothing` with its own settings.
+
+    Raises:
+        ValueError: if order or vocab_size is less than 1 or there is no such smoothing.
+
+    Example:
+        >>> model = NgramModel(2, vocab_size=3, smoothing="mle").fit([[0, 1, 0, 1, 2]])
+        >>> np.exp(model.next_log_probs([[0], [1]])).round(2).tolist()
+        [[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]]
+    """
+
+    def __init__(self, order: int, vocab_size: int, smoothing: str | Smoothing = "modified-kneser-ney"):
+        if order < 1:
+            raise ValueError(f"order must be at least 1; got {order}.")
+        if vocab_size < 1:
+            raise ValueError(f"vocab_size must be at least 1; got {vocab_size}.")
+        self.order = order
+        self.vocab_size = vocab_size
+        self.smoothing = get_smoothing(smoothing)
+        self.normalized = self.smoothing.normalized
+        self._log_unseen_context = float(np.log(self.smoothing.unseen_context))
+        self._tables: list[NgramTable] = []
+        self._log_probs: list[NDArray[np.float64]] = []
+        self._log_backoffs: list[NDArray[np.float64]] = []
+
+    def fit(
+        self, documents: Sequence[ArrayLike], held_out: Sequence[ArrayLike] | None = None
+    ) -> "NgramModel":
+        """Count the documents and smooth the counts.
+
+        Args:
+            documents: sequences of ids; each begins afresh.
+            held_out: documents on which 'jelinek-mercer' learns its weights; the other methods need none.
+
+        Returns:
+            The model itself.
+        """
+        return self.fit_counts(NgramCounts(documents, self.order, self.vocab_size), held_out)
+
+    def fit_counts(self, counts: NgramCounts, held_out: Sequence[ArrayLike] | None = None) -> "NgramModel":
+        """Smooth counts that are already there: one count serves several smoothings, and orders up to its own.
+
+        Raises:
+            ValueError: if counts is of another vocabulary or a lower order.
+        """
+        if counts.vocab_size != self.vocab_size:
+            raise ValueError(f"counts must be of vocab_size {self.vocab_size}; got {counts.vocab_size}.")
+        counts = counts.up_to(self.order)
+        self.smoothing.prepare(counts, list(held_out) if held_out is not None else None)
+        lower = np.array([1 / self.vocab_size])
+        probs, backoffs = [], []
+        for table, level in zip(counts.tables, levels(counts, self.smoothing.continuation), strict=True):
+            lower, backoff = self.smoothing.combine(level, lower[table.suffixes])
+            if table.order == 1:
+                # The start of a document is a context, never a prediction.
+                lower[-1] = 0.0
+            probs.append(lower)
+            backoffs.append(backoff)
+        with np.errstate(divide="ignore"):
+            self._log_probs = [np.log(p) for p in probs]
+            # backoffs[n] belongs to the contexts of order n + 1, the n-grams of order n. That of the empty
+            # context is already in every unigram.
+            self._log_backoffs = [np.log(b) for b in backoffs[1:]]
+        self._tables = counts.tables
+        return self
+
+    @property
+    def ngrams_by_order(self) -> list[int]:
+        """How many n-grams are stored for each order 1, 2, … n: the model's parameters, but for the weights."""
+        self._require_fit()
+        return [self.vocab_size, *(len(table) for table in self._tables[1:])]
+
+    @property
+    def nbytes(self) -> int:
+        """The memory its arrays take for prediction: keys, log probabilities and weights, in bytes."""
+        self._require_fit()
+        arrays = [*(table.keys for table in self._tables), *self._log_probs, *self._log_backoffs]
+        return sum(array.nbytes for array in arrays)
+
+    def _require_fit(self) -> None:
+        if not self._tables:
+            raise ValueError("the model has no counts yet: call fit(documents) first.")
+
+    def token_log_probs(self, ids: ArrayLike, mask: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Score each token given the n - 1 before it; see `LanguageModel.token_log_probs`.
+
+        For each order in turn: where the n-gram was seen its probability replaces what the shorter context said;
+        where only its context was seen, the weight of that context is added.
+        """
+        self._require_fit()
+        ids, mask = check_ids(ids, self.vocab_size, mask)
+        stream = np.pad(ids, ((0, 0), (1, 0)), constant_values=self.vocab_size)  # (B, 1 + T)
+        grams = gram_ids(stream, self._tables)
+        result = self._log_probs[0][ids]  # (B, T)
+        for n in range(1, self.order):
+            context, gram = grams[n - 1][:, :-1], grams[n][:, 1:]
+            weight = pick(self._log_backoffs[n - 1], context, absent=self._log_unseen_context)
+            # The first tokens of a row have no context this long: there is nothing to back off from.
+            weight[:, : n - 1] = 0.0
+            result = pick(self._log_probs[n], gram, absent=result + weight)
+        return np.where(mask, result, 0.0)
+
+    def next_log_probs(self, prefixes: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Return the distribution after each prefix; see `LanguageModel.next_log_probs`.
+
+        The cost is O(V) a prefix, for the answer has V entries, and does not grow with the prefix's length.
+        """
+        self._require_fit()
+        result = np.empty((len(prefixes), self.vocab_size))
+        for row, prefix in enumerate(prefixes):
+            result[row] = self._log_probs[0][:-1]
+            for n, context in enumerate(self._contexts(prefix), start=1):
+                if context < 0:
+                    result[row] += self._log_unseen_context
+                    continue
+                result[row] += self._log_backoffs[n - 1][context]
+                seen = self._followers(n, context)
+                result[row, self._tables[n].tokens[seen]] = self._log_probs[n][seen]
+        return result
+
+    def _contexts(self, prefix: Sequence[int]) -> list[int]:
+        """Return the ids of the prefix's last 1, 2, … n - 1 tokens as contexts; -1 for one never seen."""
+        recent = list(prefix)[max(0, len(prefix) - self.order + 1) :]
+        check_ids([recent], self.vocab_size)
+        if len(prefix) < self.order - 1:
+            recent = [self.vocab_size, *recent]
+        if self.order == 1:
+            return []
+        grams = gram_ids(np.array([recent], dtype=np.int64), self._tables[: len(recent)])
+        return [int(gram[0, -1]) for gram in grams]
+
+    def _followers(self, n: int, context: int) -> slice:
+        """Return the rows of order n + 1 that continue this context: they lie side by side."""
+        base = self.vocab_size + 1
+        keys = self._tables[n].keys
+        return slice(*np.searchsorted(keys, [context * base, (context + 1) * base]))
+
+    def ngrams(self, n: int) -> Iterator[tuple[tuple[int, ...], float, float]]:
+        """Yield each n-gram of order n with its ln P and the logarithm of its backoff weight as a context.
+
+        The start of a document has id V. The weight is 0.0 for one that is no context.
+        """
+        self._require_fit()
+        if not 1 <= n <= self.order:
+            raise ValueError(f"n must be between 1 and the model's order, {self.order}; got {n}.")
+        rows = self._tables[0].keys[:, None]
+        for table in self._tables[1:n]:
+            rows = np.column_stack([rows[table.contexts], table.tokens])
+        weights = self._log_backoffs[n - 1] if n < self.order else itertools.repeat(0.0)
+        for tokens, log_prob, weight in zip(rows.tolist(), self._log_probs[n - 1], weights, strict=False):
+            yield tuple(tokens), float(log_prob), float(weight)
+
+    @classmethod
+    def from_tables(
+        cls,
+        vocab_size: int,
+        tables: list[NgramTable],
+        log_probs: list[NDArray[np.float64]],
+        log_backoffs: list[NDArray[np.float64]],
+        smoothing: str | Smoothing,
+    ) -> "NgramModel":
+        """Return a model with these contents: what `save` and an ARPA file hold."""
+        model = cls(len(tables), vocab_size, smoothing)
+        model._tables, model._log_probs, model._log_backoffs = tables, log_probs, log_backoffs
+        return model
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the model to a NumPy .npz file, whole or not at all.
+
+        The file is for prediction: the counts are not in it.
+        """
+        self._require_fit()
+        arrays = {"vocab_size": np.array(self.vocab_size), "smoothing": np.array(self.smoothing.name)}
+        arrays["log_unseen_context"] = np.array(self._log_unseen_context)
+        for n, table in enumerate(self._tables):
+            arrays[f"keys_{n}"], arrays[f"log_probs_{n}"] = table.keys, self._log_probs[n]
+        for n, weights in enumerate(self._log_backoffs):
+            arrays[f"log_backoffs_{n}"] = weights
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "NgramModel":
+        """Read a model that `save` wrote."""
+        with np.load(path) as arrays:
+            vocab_size = int(arrays["vocab_size"])
+            order = sum(name.startswith("keys_") for name in arrays.files)
+            tables = [bare_table(n + 1, arrays[f"keys_{n}"], vocab_size) for n in range(order)]
+            model = cls.from_tables(
+                vocab_size,
+                tables,
+                [arrays[f"log_probs_{n}"] for n in range(order)],
+                [arrays[f"log_backoffs_{n}"] for n in range(order - 1)],
+                str(arrays["smoothing"]),
+            )
+            model._log_unseen_context = float(arrays["log_unseen_context"])
+        return model
+
+
+def bare_table(order: int, keys: NDArray[np.int64], vocab_size: int) -> NgramTable:
+    """Return a table for looking up alone: its counts are not known."""
+    nothing = np.empty(0, dtype=np.int64)
+    return NgramTable(order, keys, nothing, nothing, nothing.astype(bool), vocab_size)

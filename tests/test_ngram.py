@@ -1,0 +1,354 @@
+"""Chapter 1's package: counts, smoothing, the model, ARPA files."""
+
+import gzip
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmcourse.core import perplexity, score
+from lmcourse.ngram import (
+    SMOOTHINGS,
+    AddK,
+    ArpaError,
+    JelinekMercer,
+    KneserNey,
+    ModifiedKneserNey,
+    NgramCounts,
+    NgramModel,
+    StupidBackoff,
+    continuation_counts,
+    read_arpa,
+    write_arpa,
+)
+from lmcourse.ngram.smoothing import Level
+
+A, B, C, START = 0, 1, 2, 3
+TINY = [[A, B, A, C]]  # bigrams: <s>a ab ba ac
+PROPER = [name for name, kind in SMOOTHINGS.items() if kind.normalized]
+
+documents = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=12), min_size=1, max_size=5)
+context = st.lists(st.integers(0, 4), max_size=6)
+
+
+def fitted(smoothing, texts=TINY, order=2, vocab_size=3, held_out=None):
+    if smoothing == "jelinek-mercer" or isinstance(smoothing, JelinekMercer):
+        held_out = held_out or texts
+    return NgramModel(order, vocab_size, smoothing).fit(texts, held_out)
+
+
+def probability(model, prefix, token):
+    return math.exp(model.next_log_probs([prefix])[0, token])
+
+
+# --- counting ---
+
+
+@given(documents, st.integers(1, 5))
+def test_counts_equal_a_counter_of_tuples(texts, order):
+    counts = NgramCounts(texts, order, vocab_size=5)
+    start = 5
+    for n in range(1, order + 1):
+        expected = Counter(
+            tuple(row[i : i + n])
+            for row in ([start, *text] for text in texts)
+            for i in range(len(row) - n + 1)
+        )
+        del expected[(start,)]
+        assert sum(expected.values()) == counts.tables[n - 1].counts.sum()
+        assert all(counts.count(ngram) == times for ngram, times in expected.items())
+        if n > 1:
+            assert len(counts.tables[n - 1]) == len(expected)
+
+
+@given(documents, st.integers(2, 4))
+def test_continuation_counts_equal_the_number_of_distinct_tokens_before(texts, order):
+    counts = NgramCounts(texts, order, vocab_size=5)
+    model = fitted("mle", texts, order, vocab_size=5)
+    table, longer = counts.tables[order - 2], counts.tables[order - 1]
+    ngrams = [ngram for ngram, *_ in model.ngrams(order - 1)]
+    found = dict(zip(ngrams, continuation_counts(table, longer), strict=True))
+    rows = [[5, *text] for text in texts]
+    before = {tuple(row[i : i + order]) for row in rows for i in range(len(row) - order + 1)}
+    for ngram, count in found.items():
+        if ngram[0] == 5:
+            assert count == counts.count(ngram)
+        else:
+            assert count == sum(longer_ngram[1:] == ngram for longer_ngram in before)
+
+
+def test_five_grams_of_a_vocabulary_whose_fifth_power_overflows_are_told_apart():
+    vocab_size = 60_000  # 60,000^5 = 7.8e23 > 2^63 = 9.2e18
+    rng = np.random.default_rng(0)
+    text = rng.integers(0, vocab_size, 5_000)
+    counts = NgramCounts([text], 5, vocab_size)
+    assert counts.count(text[100:105].tolist()) == 1
+    assert counts.count([*text[100:104].tolist(), (text[104] + 1) % vocab_size]) == 0
+
+
+def test_ngrams_do_not_span_documents():
+    counts = NgramCounts([[A, B], [C, A]], 2, vocab_size=3)
+    assert counts.count([B, C]) == 0
+    assert counts.count([START, C]) == 1
+
+
+# --- smoothing, worked by hand on "a b a c" ---
+# Raw counts: a 2, b 1, c 1 of 4 tokens. After a: b once, c once.
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "expected"),
+    [
+        ("mle", {A: 0, B: 1 / 2, C: 1 / 2}),
+        # (1 + 1) / (2 + 1·3), Chen and Goodman, section 2.1.
+        (AddK(1), {A: 1 / 5, B: 2 / 5, C: 2 / 5}),
+        (AddK(0.5), {A: 0.5 / 3.5, B: 1.5 / 3.5, C: 1.5 / 3.5}),
+        # Section 2.5. Unigrams: (c + 3·1/3) / (4 + 3) = 3/7, 2/7, 2/7. After a: total 2, types 2, (c + 2·P) / 4.
+        ("witten-bell", {A: (2 * 3 / 7) / 4, B: (1 + 4 / 7) / 4, C: (1 + 4 / 7) / 4}),
+        # Section 2.7 with D = 1/2. Continuations: a after {<s>, b}, b after {a}, c after {a}: 2, 1, 1 of 4.
+        # Unigrams: (2 - .5)/4 + (.5·3/4)/3 = 1/2, 1/4, 1/4. After a: (1 - .5)/2 + (.5·2/2)·P.
+        (KneserNey(0.5), {A: 1 / 4, B: 3 / 8, C: 3 / 8}),
+    ],
+    ids=["mle", "add-1", "add-0.5", "witten-bell", "kneser-ney"],
+)
+def test_probabilities_after_a_equal_those_worked_by_hand(smoothing, expected):
+    model = fitted(smoothing)
+    for token, value in expected.items():
+        assert probability(model, [A], token) == pytest.approx(value, abs=1e-14)
+
+
+def test_absolute_discounting_estimates_its_discount_from_the_counts_of_counts():
+    # Unigrams of "a a b c": n1 = 2, n2 = 1, D = 2 / (2 + 2·1) = 1/2, so a keeps (2 - 1/2) / 4 and the three types
+    # leave 3·(1/2) / 4, shared by V = 4: Chen and Goodman, section 2.6.
+    model = fitted("absolute-discounting", [[A, A, B, C]], order=1, vocab_size=4)
+    assert probability(model, [], A) == pytest.approx(1.5 / 4 + 1.5 / 16, abs=1e-14)
+    assert probability(model, [], 3) == pytest.approx(1.5 / 16, abs=1e-14)
+
+
+def test_modified_kneser_ney_discounts_follow_equation_26():
+    # n1..n4 = 10, 5, 3, 2: Y = 10 / 20, D1 = 1 - 2Y·5/10, D2 = 2 - 3Y·3/5, D3+ = 3 - 4Y·2/3.
+    counts = np.repeat([1, 2, 3, 4], [10, 5, 3, 2])
+    zeros = np.zeros(1)
+    level = Level(2, counts, np.zeros(20, int), zeros, zeros, zeros, 30)
+    assert ModifiedKneserNey().discounts(level) == pytest.approx((0.5, 1.1, 5 / 3))
+
+
+def test_stupid_backoff_scores_equal_those_worked_by_hand():
+    # Brants et al. 2007, equation 5: c(ab)/c(a) = 1/2; aa unseen: 0.4 · 2/4; after c nothing seen: 0.4 · 2/4.
+    model = fitted("stupid-backoff")
+    assert probability(model, [A], B) == pytest.approx(1 / 2)
+    assert probability(model, [A], A) == pytest.approx(0.4 * 2 / 4)
+    assert probability(model, [C], A) == pytest.approx(0.4 * 2 / 4)
+
+
+@given(documents, documents)
+@settings(max_examples=30)
+def test_em_never_lowers_the_held_out_likelihood(texts, held_out):
+    smoothing = JelinekMercer(iterations=8)
+    NgramModel(3, 5, smoothing).fit(texts, held_out)
+    assert (np.diff(smoothing.log_likelihoods) >= -1e-12).all()
+
+
+def test_jelinek_mercer_finds_the_weight_that_a_grid_search_finds():
+    texts, held_out = [[A, A, A, B]], [[A, B, C]]
+    smoothing = JelinekMercer(iterations=200)
+    fitted(smoothing, texts, order=1, held_out=held_out)
+    # One order, one bucket: the held-out likelihood of λ·(3/4, 1/4, 0) + (1 - λ)/3.
+    grid = np.linspace(0.001, 0.999, 999)[:, None]
+    likelihood = np.log(grid * np.array([3 / 4, 1 / 4, 0]) + (1 - grid) / 3).sum(1)
+    best = float(grid[likelihood.argmax(), 0])
+    assert smoothing.weights[1][2] == pytest.approx(
+        best, abs=0.002
+    )  # 4 = 2² tokens: bucket 2; the grid's step
+
+
+def test_kneser_ney_guesses_by_the_number_of_places_not_by_frequency():
+    # "a c a c a c b c": c follows two different tokens (a, b); a 3 of them. x always follows y.
+    text = [[3, 4] * 5 + [A, C, B, C, A, B, C]]
+    kneser_ney, absolute = (
+        fitted(kind, text, vocab_size=6) for kind in ("kneser-ney", "absolute-discounting")
+    )
+    never_seen = 5
+    assert probability(absolute, [never_seen], 4) > probability(absolute, [never_seen], C)
+    assert probability(kneser_ney, [never_seen], 4) < probability(kneser_ney, [never_seen], C)
+
+
+# --- the model ---
+
+
+@pytest.mark.parametrize("smoothing", PROPER)
+@given(texts=documents, order=st.integers(1, 4), prefix=context)
+@settings(max_examples=40)
+def test_every_distribution_sums_to_one_for_any_context(smoothing, texts, order, prefix):
+    model = fitted(smoothing, texts, order, vocab_size=5)
+    assert np.exp(model.next_log_probs([prefix])).sum() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", list(SMOOTHINGS))
+@given(texts=documents, order=st.integers(1, 4), text=st.lists(st.integers(0, 4), min_size=1, max_size=8))
+@settings(max_examples=30)
+def test_scoring_a_text_equals_asking_token_by_token(smoothing, texts, order, text):
+    model = fitted(smoothing, texts, order, vocab_size=5)
+    rows = model.next_log_probs([text[:t] for t in range(len(text))])
+    one_by_one = rows[np.arange(len(text)), text]
+    np.testing.assert_allclose(model.token_log_probs([text])[0], one_by_one, rtol=1e-12)
+
+
+def test_masked_tokens_score_zero_and_still_serve_as_context():
+    model = fitted("witten-bell")
+    full = model.token_log_probs([[A, B, A]])
+    masked = model.token_log_probs([[A, B, A]], [[False, True, False]])
+    assert masked.tolist() == [[0.0, full[0, 1], 0.0]]
+
+
+def test_perplexity_of_maximum_likelihood_is_infinite_on_an_unseen_pair():
+    assert perplexity(fitted("mle"), [[A, A]]) == math.inf
+
+
+def test_perplexity_refuses_stupid_backoff():
+    with pytest.raises(ValueError, match="do not sum to one"):
+        score(fitted("stupid-backoff"), TINY)
+
+
+def test_one_count_serves_lower_orders():
+    counts = NgramCounts(TINY, 3, vocab_size=3)
+    for order in (1, 2, 3):
+        shared = NgramModel(order, 3, "witten-bell").fit_counts(counts)
+        np.testing.assert_array_equal(
+            shared.next_log_probs([[A, B]]), fitted("witten-bell", order=order).next_log_probs([[A, B]])
+        )
+
+
+@pytest.mark.parametrize("smoothing", list(SMOOTHINGS))
+def test_a_saved_model_predicts_the_same(smoothing, tmp_path):
+    model = fitted(smoothing, order=3)
+    model.save(tmp_path / "model.npz")
+    again = NgramModel.load(tmp_path / "model.npz")
+    prefixes = [[], [A], [C, C], [B, A]]
+    np.testing.assert_array_equal(again.next_log_probs(prefixes), model.next_log_probs(prefixes))
+    assert again.normalized == model.normalized
+    assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: NgramModel(0, 3), "order must be at least 1; got 0"),
+        (lambda: NgramModel(2, 0), "vocab_size must be at least 1; got 0"),
+        (lambda: NgramModel(2, 3, "katz"), "smoothing must be one of mle, add-k, .*got 'katz'"),
+        (lambda: NgramModel(2, 3).next_log_probs([[]]), "call fit"),
+        (lambda: NgramModel(2, 3).fit([[]]), "at least one token"),
+        (lambda: NgramModel(2, 3).fit([[0, 3]]), "between 0 and vocab_size - 1 = 2; got 3"),
+        (lambda: NgramModel(2, 3).fit([[0, -1]]), "got -1"),
+        (lambda: NgramModel(2, 3, "jelinek-mercer").fit(TINY), "held_out must hold documents"),
+        (
+            lambda: NgramModel(3, 3).fit_counts(NgramCounts(TINY, 2, 3)),
+            "between 1 and 2, the order counted; got 3",
+        ),
+        (lambda: NgramModel(2, 4).fit_counts(NgramCounts(TINY, 2, 3)), "vocab_size 4; got 3"),
+        (lambda: fitted("mle").token_log_probs([0, 1]), r"shape \(B, T\); got \(2,\)"),
+        (lambda: fitted("mle").next_log_probs([[7]]), "got 7"),
+        (lambda: AddK(0), "k must be greater than 0; got 0"),
+        (lambda: KneserNey(1.5), "discount must be between 0 and 1"),
+        (lambda: ModifiedKneserNey(0.5), "discount must be None"),
+        (lambda: StupidBackoff(0), "factor must be greater than 0"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# --- ARPA ---
+
+
+@pytest.mark.parametrize("smoothing", PROPER)
+@pytest.mark.parametrize("name", ["model.arpa", "model.arpa.gz"])
+def test_an_arpa_file_gives_the_same_distributions_back(smoothing, name, tmp_path):
+    model = fitted(smoothing, [[A, B, A, C], [B, B, C]], order=3)
+    write_arpa(model, tmp_path / name, ["a", "b", "</s>"])
+    again, tokens = read_arpa(tmp_path / name)
+    assert tokens == ["a", "b", "</s>"]
+    prefixes = [list(p) for n in range(4) for p in itertools.product(range(3), repeat=n)]
+    expected = np.exp(model.next_log_probs(prefixes))
+    np.testing.assert_allclose(
+        np.exp(again.next_log_probs(prefixes)), expected, atol=1e-8
+    )  # 9 digits are written
+
+
+# A file as SRILM's manual describes it: orders interleaved with blank lines, no weight where none is needed.
+SAMPLE = """\\data\\
+ngram 1=4
+ngram 2=2
+
+\\1-grams:
+-99 <s> -0.30103
+-0.30103 </s>
+-0.60206 the -0.1
+-0.60206\tcat
+
+\\2-grams:
+-0.2 the cat
+-0.1 <s> the
+
+\\end\\
+"""
+
+
+def test_reading_follows_the_format(tmp_path):
+    path = tmp_path / "sample.arpa"
+    path.write_text(SAMPLE)
+    model, tokens = read_arpa(path)
+    assert tokens == ["</s>", "the", "cat"]
+    log10 = model.token_log_probs([[1, 2, 1]])[0] / math.log(10)
+    # P(the | <s>) is listed; P(cat | the) is listed; after cat no weight is listed (0), so P(the) as it stands.
+    assert log10 == pytest.approx([-0.1, -0.2, -0.60206])
+    # <s> cat is not listed: the weight of <s> plus P(cat).
+    assert model.token_log_probs([[2]])[0, 0] / math.log(10) == pytest.approx(-0.30103 - 0.60206)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\\data\\", "data", r"line 1: expected \\data\\"),
+        ("ngram 2=2", "ngram 3=2", "line 3: expected 'ngram 2='"),
+        ("-0.60206\tcat", "-0.60206", "line 9: expected a number, 1 tokens"),
+        ("-0.60206\tcat", "high\tcat", "line 9: expected logarithms"),
+        ("-0.60206\tcat", "0.5\tcat", "line 9: expected the logarithm of a probability"),
+        ("-0.60206\tcat", "-0.5\tthe", "line 9: the token 'the' was listed before"),
+        ("-0.2 the cat", "-0.2 the dog", "line 12: the token 'dog' is not among the unigrams"),
+        ("-0.1 <s> the", "-0.1 the cat", "listed twice"),
+        ("ngram 2=2", "ngram 2=3", "line 15: expected a number, 2 tokens"),
+        ("\\end\\\n", "", "the file ends here, too early"),
+    ],
+)
+def test_a_malformed_arpa_file_is_refused_by_line(old, new, message, tmp_path):
+    path = tmp_path / "broken.arpa"
+    path.write_text(SAMPLE.replace(old, new, 1))
+    with pytest.raises(ArpaError, match=message):
+        read_arpa(path)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["a", "b"], "the model's 3 tokens; got 2"),
+        (["a", "b", " "], "white space"),
+        (["a", "b", "<s>"], "white space or be <s>"),
+        (["a", "b", "b"], "distinct"),
+    ],
+)
+def test_tokens_that_do_not_fit_the_format_are_refused_and_nothing_is_written(tokens, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_arpa(fitted("mle"), tmp_path / "model.arpa", tokens)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_compressed_file_is_compressed(tmp_path):
+    write_arpa(fitted("mle"), tmp_path / "model.arpa.gz", ["a", "b", "c"])
+    with gzip.open(tmp_path / "model.arpa.gz", "rt") as file:
+        assert file.read().startswith("\\data\\\nngram 1=5\n")  # a b c <s> </s>
