@@ -1,0 +1,235 @@
+"""Assertions that say what was expected and what came, in few words."""
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+class CheckFailure(AssertionError):
+    """An answer gave something else than expected.
+
+    Attributes:
+        expected: what was right, in words or as a repr.
+        actual: what came.
+    """
+
+    def __init__(self, expected: str, actual: str, where: str = ""):
+        """Keep both sides, and where they differ."""
+        self.expected = f"{expected} {where.strip()}".strip()
+        self.actual = actual
+        super().__init__(f"expected {self.expected}; got {self.actual}")
+
+
+class _Brief(reprlib.Repr):
+    """A repr for a card: short, and never an exception."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxstring = self.maxother = 160
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 12
+
+    def repr_instance(self, x: object, level: int) -> str:
+        if isinstance(x, np.generic):
+            return repr(x.item())
+        if isinstance(x, np.ndarray):
+            return np.array2string(x, threshold=12, edgeitems=3, precision=6, separator=", ")
+        return super().repr_instance(x, level)
+
+    repr_ndarray = repr_instance
+
+
+def brief(value: object) -> str:
+    """Return a repr of at most a few lines; a value that cannot be shown is named by its type."""
+    try:
+        return _Brief().repr(value)
+    except Exception:
+        return f"<{type(value).__name__} that cannot be printed>"
+
+
+def assert_equal(actual: Any, expected: Any, what: str = "") -> None:
+    """Assert that two values are equal; mappings, sequences and arrays are told by their first difference.
+
+    Args:
+        actual: what the answer returned.
+        expected: what is right.
+        what: words for the value, as in "the counts of 'a rose is a rose'".
+
+    Raises:
+        AssertionError: with the first difference.
+
+    Example:
+        >>> assert_equal([1, 2, 4], [1, 2, 3], "the counts")
+        Traceback (most recent call last):
+        ...
+        lmcourse.grading.assertions.CheckFailure: expected 3 at [2] of the counts; got 4
+    """
+    if expected is not None:
+        _assert_returned(actual, brief(expected), what)
+    if isinstance(expected, np.ndarray):
+        _assert_arrays(_array(actual, expected, what), expected, what, rtol=0, atol=0)
+    elif isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        _assert_mappings(actual, expected, what)
+    elif _same_kind_of_sequence(actual, expected):
+        _assert_sequences(actual, expected, what)
+    elif not _equal(actual, expected):
+        raise CheckFailure(brief(expected), brief(actual), _of(what, "for "))
+
+
+def assert_close(
+    actual: ArrayLike, expected: ArrayLike, what: str = "", *, rtol: float = 1e-6, atol: float = 1e-9
+) -> None:
+    """Assert that numbers are as good as equal: |actual - expected| <= atol + rtol * |expected|.
+
+    Args:
+        actual: what the answer returned: a number, nested lists, an array or a tensor; or a mapping, whose
+            values are compared.
+        expected: what is right, of the same shape.
+        what: words for the value.
+        rtol: the tolerance in proportion to the expected value.
+        atol: the tolerance beside zero.
+
+    Raises:
+        AssertionError: with the first difference, or with the two shapes where they differ.
+
+    Example:
+        >>> assert_close([0.5, 0.4], [0.5, 0.5], "P(next | the)")
+        Traceback (most recent call last):
+        ...
+        lmcourse.grading.assertions.CheckFailure: expected 0.5 at [1] of P(next | the); got 0.4
+    """
+    _assert_returned(actual, brief(expected), what)
+    if isinstance(expected, Mapping):
+        if not isinstance(actual, Mapping):
+            raise CheckFailure("a mapping such as a dict", brief(actual), _of(what, "for "))
+        _assert_keys(actual, expected, what)
+        for key, value in expected.items():
+            assert_close(actual[key], value, f"[{brief(key)}]{_of(what)}", rtol=rtol, atol=atol)
+        return
+    wanted = np.asarray(expected)
+    _assert_arrays(_array(actual, wanted, what), wanted, what, rtol, atol)
+
+
+def assert_distribution(
+    probabilities: ArrayLike | Mapping[Any, float], what: str = "", *, axis: int = -1, atol: float = 1e-6
+) -> None:
+    """Assert that numbers are probabilities: none below zero, and their sum along the axis one.
+
+    Args:
+        probabilities: an array, or a mapping whose values are the probabilities.
+        what: words for the value.
+        axis: the axis that sums to one.
+        atol: how far from one a sum may be.
+
+    Raises:
+        AssertionError: with the first value below zero or the first sum that is not one.
+
+    Example:
+        >>> assert_distribution({"a": 0.5, "b": 0.25})
+        Traceback (most recent call last):
+        ...
+        lmcourse.grading.assertions.CheckFailure: expected a sum of 1; got 0.75
+    """
+    _assert_returned(probabilities, "probabilities", what)
+    if isinstance(probabilities, Mapping):
+        probabilities = list(probabilities.values())
+    array = _array(probabilities, np.zeros(()), what)
+    if array.ndim == 0 or array.size == 0:
+        raise CheckFailure("one probability or more", brief(probabilities), _of(what, "for "))
+    if not (array >= 0).all():
+        where = _first(~(array >= 0))
+        raise CheckFailure(
+            "no probability below 0", f"{brief(array[where])} {_at(where)}".strip(), _of(what, "in ")
+        )
+    sums = array.sum(axis=axis)
+    wrong = ~(np.abs(sums - 1) <= atol)
+    if wrong.any():
+        where = _first(wrong)
+        raise CheckFailure(
+            "a sum of 1", brief(sums[where]), f"{_along(where, axis, array.ndim)}{_of(what)}".strip()
+        )
+
+
+def _assert_returned(actual: object, wanted: str, what: str) -> None:
+    if actual is None:
+        raise CheckFailure(wanted, "None (does every path of your function return?)", _of(what, "for "))
+
+
+def _array(actual: object, expected: np.ndarray, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(actual)
+    except Exception:
+        array = np.empty(0, dtype=object)
+    numeric = np.issubdtype(expected.dtype, np.number) or expected.dtype == bool
+    if numeric and not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        raise CheckFailure(f"numbers of shape {expected.shape}", brief(actual), _of(what, "for "))
+    return array
+
+
+def _assert_arrays(actual: np.ndarray, expected: np.ndarray, what: str, rtol: float, atol: float) -> None:
+    if actual.shape != expected.shape:
+        raise CheckFailure(f"shape {expected.shape}", f"shape {actual.shape}", _of(what))
+    if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
+        wrong = ~np.isclose(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
+    else:
+        wrong = actual != expected
+    if wrong.any():
+        where = _first(wrong)
+        raise CheckFailure(brief(expected[where]), brief(actual[where]), f"{_at(where)}{_of(what)}")
+
+
+def _assert_keys(actual: Mapping, expected: Mapping, what: str) -> None:
+    for key in expected:
+        if key not in actual:
+            raise CheckFailure(f"the key {brief(key)}", f"the keys {brief(list(actual))}", _of(what, "in "))
+    for key in actual:
+        if key not in expected:
+            raise CheckFailure(f"no key {brief(key)}", f"{brief(actual[key])} there", _of(what, "in "))
+
+
+def _assert_mappings(actual: Mapping, expected: Mapping, what: str) -> None:
+    if _equal(actual, expected):
+        return
+    _assert_keys(actual, expected, what)
+    for key, value in expected.items():
+        assert_equal(actual[key], value, f"[{brief(key)}]{_of(what)}")
+
+
+def _same_kind_of_sequence(actual: object, expected: object) -> bool:
+    return any(isinstance(actual, kind) and isinstance(expected, kind) for kind in (list, tuple))
+
+
+def _assert_sequences(actual: Sequence, expected: Sequence, what: str) -> None:
+    for index, (got, wanted) in enumerate(zip(actual, expected, strict=False)):
+        if not _equal(got, wanted):
+            raise CheckFailure(brief(wanted), brief(got), f"at [{index}]{_of(what)}")
+    if len(actual) != len(expected):
+        raise CheckFailure(
+            f"{len(expected)} elements, {brief(expected)}", f"{len(actual)}, {brief(actual)}", _of(what)
+        )
+
+
+def _equal(actual: object, expected: object) -> bool:
+    return bool(np.all(np.asarray(actual == expected)))
+
+
+def _first(wrong: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(index) for index in np.argwhere(wrong)[0])
+
+
+def _at(where: tuple[int, ...]) -> str:
+    return f"at [{', '.join(map(str, where))}]" if where else ""
+
+
+def _along(where: tuple[int, ...], axis: int, dimensions: int) -> str:
+    if dimensions == 1:
+        return ""
+    index = list(map(str, where))
+    index.insert(axis % dimensions, ":")
+    return f"over [{', '.join(index)}]"
+
+
+def _of(what: str, joint: str = " of ") -> str:
+    return f"{joint}{what}" if what else ""

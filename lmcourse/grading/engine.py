@@ -1,0 +1,197 @@
+"""The one engine: pytest, in this process, over a chapter's checks and a learner's functions."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmcourse.grading.exercise import answer_names
+from lmcourse.grading.outcomes import CRASHED, MissingAnswer, Outcome, Test, outcome_of
+
+DEFAULT_TIMEOUT_SECONDS = 10.0
+
+# What a check does not need: plugins that write files, open debuggers or take over the notebook's streams.
+_SWITCHED_OFF = ("cacheprovider", "capture", "debugging", "doctest", "faulthandler", "junitxml", "logging")
+_MORE_SWITCHED_OFF = (
+    "pastebin",
+    "setuponly",
+    "stepwise",
+    "threadexception",
+    "unittest",
+    "unraisableexception",
+)
+
+
+class ChecksError(Exception):
+    """A chapter's checks cannot be run: a fault of the course, not of the answer."""
+
+
+def run_checks(
+    checks: Path,
+    answers: Mapping[str, Any],
+    *,
+    number: str | None = None,
+    skip: Collection[str] = (),
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    on_start: Callable[[Test], None] = lambda test: None,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> tuple[list[Test], list[Outcome]]:
+    """Run the tests of a chapter, or of one exercise, on a learner's functions.
+
+    Args:
+        checks: the chapter's module of tests.
+        answers: what the learner's notebook defines, by name.
+        number: the exercise to run, as in "1.3"; default: all.
+        skip: names of tests to leave out.
+        timeout: how long one test may take, in seconds. A loop is stopped from Python: what hangs inside
+            compiled code, or catches every exception, needs a process of its own.
+        on_start: called before each test.
+        on_outcome: called after each test.
+
+    Returns:
+        All tests of the chapter, in the order of the file, and the outcomes of those that ran.
+
+    Raises:
+        ChecksError: if the module cannot be imported or holds no test of an exercise.
+        KeyboardInterrupt: if the user interrupted it.
+    """
+    session = _Session(answers, number, frozenset(skip), on_start, on_outcome)
+    status = _pytest(checks, session, timeout)
+    if session.errors:
+        raise ChecksError(f"{checks.name} cannot be imported: {session.errors[0]}")
+    if not session.tests:
+        raise ChecksError(f"{checks.name} holds no test with @exercise.")
+    if status == "interrupted":
+        raise KeyboardInterrupt
+    for test in session.unfinished():
+        session.finish(Outcome(test.name, CRASHED, "the answer stopped the tests"))
+    return session.tests, session.outcomes
+
+
+def collect(checks: Path) -> list[Test]:
+    """Return the tests of a chapter, in the order of the file, without running any.
+
+    Raises:
+        ChecksError: if the module cannot be imported or holds no test of an exercise.
+    """
+    return run_checks(checks, {}, number="none")[0]
+
+
+class _Session:
+    """A pytest plugin: hands the answers to the tests and takes down what becomes of each."""
+
+    def __init__(
+        self,
+        answers: Mapping[str, Any],
+        number: str | None,
+        skip: frozenset[str],
+        on_start: Callable[[Test], None],
+        on_outcome: Callable[[Outcome], None],
+    ):
+        self.answers = answers
+        self.number = number
+        self.skip = skip
+        self.on_start = on_start
+        self.on_outcome = on_outcome
+        self.tests: list[Test] = []
+        self.chosen: list[Test] = []
+        self.outcomes: list[Outcome] = []
+        self.errors: list[str] = []
+
+    def unfinished(self) -> list[Test]:
+        done = {outcome.test for outcome in self.outcomes}
+        return [test for test in self.chosen if test.name not in done]
+
+    def finish(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.on_outcome(outcome)
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        for name in answer_names(metafunc.function):
+            # An id of our own keeps pytest from looking into the learner's object for one.
+            metafunc.parametrize(name, [self.answers.get(name)], ids=[name])
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.errors.append(str(report.longrepr))
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        declared = [(item, item.function.exercise) for item in items if hasattr(item.function, "exercise")]
+        chosen = []
+        for item, exercise in declared:
+            test = Test(
+                item.originalname,
+                exercise.number,
+                exercise.points,
+                exercise.hint,
+                answer_names(item.function),
+                exercise.allow,
+            )
+            self.tests.append(test)
+            if self.number in (None, test.number) and test.name not in self.skip:
+                self.chosen.append(test)
+                item.course_test = test
+                chosen.append(item)
+        items[:] = chosen
+
+    def pytest_runtest_setup(self, item: Any) -> None:
+        self.on_start(item.course_test)
+        for name in item.course_test.answers:
+            if name not in self.answers:
+                raise MissingAnswer(f"the notebook defines no `{name}`")
+
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
+        """Take the exception itself: pytest's own report would print the learner's objects, which may fail."""
+        import pytest
+
+        error = call.excinfo.value if call.excinfo else None
+        if error is not None or call.when == "call":
+            done = self.outcomes and self.outcomes[-1].test == item.course_test.name
+            if not done:
+                self.finish(outcome_of(item.course_test.name, error))
+        state = "passed" if error is None else "failed"
+        return pytest.TestReport(item.nodeid, item.location, {}, state, None, call.when)
+
+
+def _pytest(checks: Path, session: _Session, timeout: float) -> str:
+    """Run pytest with nothing of the learner's folder: no configuration, no plugins, no files written."""
+    import pytest
+
+    options = [f"-pno:{plugin}" for plugin in (*_SWITCHED_OFF, *_MORE_SWITCHED_OFF)]
+    options += ["-ppytest_timeout", f"--timeout={timeout}", "--timeout-disable-debugger-detection"]
+    options += [f"--rootdir={checks.parent}", f"-c{os.devnull}", "--noconftest", "--import-mode=importlib"]
+    options += ["--quiet", "--no-header", "--no-summary", "-Wignore", str(checks)]
+    with _quiet(), _own_settings():
+        status = pytest.main(options, plugins=[session])
+    if status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
+        raise ChecksError(f"pytest could not run {checks.name}.")
+    return "interrupted" if status == pytest.ExitCode.INTERRUPTED and not session.errors else "done"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Send what the tests and the answers print nowhere."""
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _own_settings() -> Iterator[None]:
+    """Keep pytest from reading the environment's options, and undo what it and the answers change."""
+    environment = dict(os.environ)
+    limit = sys.getrecursionlimit()
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        os.environ.pop(name, None)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+        os.environ.clear()
+        os.environ.update(environment)

@@ -1,0 +1,107 @@
+"""What becomes of a test: its state, and what the learner reads about it."""
+
+import dataclasses
+import re
+
+from lmcourse.grading.assertions import CheckFailure, brief
+
+PASSED = "passed"
+WRONG = "wrong"
+NOT_IMPLEMENTED = "not implemented"
+MISSING = "missing"
+CRASHED = "crashed"
+TOO_SLOW = "too slow"
+
+# A card stays small: longer messages are cut here.
+MESSAGE_CHARACTERS = 400
+
+
+class MissingAnswer(Exception):
+    """The notebook does not define what a test takes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Test:
+    """A test of an exercise.
+
+    Attributes:
+        name: the test function's name.
+        number: the exercise it belongs to, as in "1.3".
+        points: what it is worth.
+        hint: the mistake it catches.
+        answers: the names in the learner's notebook that it takes.
+        allow: the names in lmcourse that an answer may use.
+    """
+
+    name: str
+    number: str
+    points: float
+    hint: str
+    answers: tuple[str, ...]
+    allow: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name in words."""
+        return self.name.removeprefix("test_").replace("_", " ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a test.
+
+    Attributes:
+        test: the test's name.
+        state: one of the states above.
+        message: what happened, in a line or a few; empty where the test passed.
+        expected: what was expected, where the check said so.
+        actual: what came instead.
+    """
+
+    test: str
+    state: str
+    message: str = ""
+    expected: str = ""
+    actual: str = ""
+
+
+def outcome_of(test: str, error: BaseException | None) -> Outcome:
+    """Classify what a test raised; an exception that cannot even be printed is classified too."""
+    if error is None:
+        return Outcome(test, PASSED)
+    if isinstance(error, MissingAnswer):
+        return Outcome(test, MISSING, _text(error))
+    if isinstance(error, NotImplementedError):
+        return Outcome(test, NOT_IMPLEMENTED, "not written yet")
+    if isinstance(error, CheckFailure):
+        return Outcome(test, WRONG, shorten(str(error)), shorten(error.expected), shorten(error.actual))
+    if isinstance(error, AssertionError):
+        return Outcome(test, WRONG, _text(error))
+    if _is_pytests_failure(error):
+        slow = _text(error).startswith("Timeout (>")
+        return Outcome(test, TOO_SLOW if slow else WRONG, _slow_message(error) if slow else _text(error))
+    return Outcome(test, CRASHED, shorten(f"{type(error).__name__}: {_text(error)}".rstrip(": ")))
+
+
+def shorten(text: str) -> str:
+    """Cut a text to a card's size, and take memory addresses out: they differ from run to run."""
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", text).strip()
+    return text if len(text) <= MESSAGE_CHARACTERS else text[: MESSAGE_CHARACTERS - 1] + "…"
+
+
+def _is_pytests_failure(error: BaseException) -> bool:
+    import pytest
+
+    return isinstance(error, pytest.fail.Exception)
+
+
+def _slow_message(error: BaseException) -> str:
+    seconds = re.search(r"[\d.]+", _text(error))
+    return f"still running after {float(seconds[0]):g} s" if seconds else "still running"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return shorten(str(error))
+    except Exception:
+        return brief(error)
