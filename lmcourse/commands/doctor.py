@@ -270,10 +270,10 @@ def check_disk(folder: Path | None = None, free: int | None = None) -> Finding:
     folder = paths.cache_root() if folder is None else folder
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free if free is None else free
-    detail = f"{free / GIB:.1f} GiB free for downloads in {folder}"
+    detail = f"{free / GIB:.1f} GiB free for downloads in {short(folder)}"
     if not os.access(existing, os.W_OK):
         fix = "Name a folder you may write to: export LMCOURSE_CACHE=/path/to/folder"
-        return Finding("disk", "fault", f"{existing} cannot be written to", fix)
+        return Finding("disk", "fault", f"{short(existing)} cannot be written to", fix)
     fix = "Free some space, or put the downloads elsewhere: export LMCOURSE_CACHE=/path/to/folder"
     if free < DISK_NEEDED:
         return Finding("disk", "fault", detail, fix)
@@ -288,15 +288,23 @@ def check_kernel(argv: Sequence[str] | None = None) -> Finding:
     Args:
         argv: the call of the kernel that notebooks name, "python3"; by default, what Jupyter finds.
     """
-    absent = [name for name in ("jupyterlab", "ipykernel") if importlib.util.find_spec(name) is None]
-    if absent:
-        return Finding("kernel", "fault", f"not installed: {', '.join(absent)}", INSTALL)
+    if importlib.util.find_spec("ipykernel") is None:
+        return Finding("kernel", "fault", "ipykernel is not installed", INSTALL)
     argv = kernel_call() if argv is None else argv
     executable = Path(sys.executable if argv[0] in ("python", "python3") else argv[0])
     if executable.absolute() == Path(sys.executable).absolute():
-        return Finding("kernel", "ok", f"notebooks run in {sys.executable}")
+        return Finding("kernel", "ok", f"notebooks run in {short(executable)}")
     fix = f"{sys.executable} -m ipykernel install --sys-prefix, or open notebooks with `lmcourse lab`"
-    return Finding("kernel", "fault", f"notebooks run in another Python, {executable}", fix)
+    return Finding("kernel", "fault", f"notebooks run in another Python, {short(executable)}", fix)
+
+
+def short(path: Path) -> str:
+    """Return a path from the clone or the home folder on, where it lies in one of them."""
+    path = path.absolute()
+    for folder, name in ((paths.PACKAGE.parent, ""), (Path.home(), "~")):
+        if path.is_relative_to(folder):
+            return str(Path(name) / path.relative_to(folder))
+    return str(path)
 
 
 def kernel_call() -> list[str]:
@@ -307,14 +315,20 @@ def kernel_call() -> list[str]:
 
 
 def check_data() -> Finding:
-    """Check which of the course's downloads are in the cache; chapters say which they need."""
+    """Check the data that came with the course, and count the downloads; chapters say which they need."""
     try:
         from lmcourse import datasets
     except ImportError as error:
         return Finding("data", "fault", f"a library is missing: {error}", INSTALL)
-    downloads = [entry.name for entry in datasets.entries() if entry.kind in ("wheel", "url")]
-    absent = [name for name in downloads if not datasets.available(name)]
-    detail = f"{len(downloads) - len(absent)} of {len(downloads)} downloads in {paths.cache_root()}"
-    if not absent:
-        return Finding("data", "ok", detail)
-    return Finding("data", "ok", f"{detail}; chapter 1 needs none. All: lmcourse data fetch --all")
+    try:
+        entries = datasets.entries().values()
+        for entry in entries:
+            if entry.kind == "bundled":
+                datasets.verify(entry.name)
+    except datasets.DatasetError as error:
+        return Finding("data", "fault", str(error), "git restore data")
+    downloads = [entry.name for entry in entries if entry.is_downloaded]
+    fetched = sum(map(datasets.available, downloads))
+    detail = f"{fetched} of {len(downloads)} downloads in {short(paths.cache_root())}"
+    hint = "" if fetched == len(downloads) else "; for the rest: lmcourse data fetch --all"
+    return Finding("data", "ok", detail + hint)

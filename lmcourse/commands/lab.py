@@ -19,6 +19,7 @@ SECONDS_TO_STOP = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take any argument at all: they are JupyterLab's."""
+    parser.usage = "lmcourse lab [JUPYTERLAB'S ARGUMENTS]"
     parser.epilog = (
         "Every other argument goes to JupyterLab, for instance --no-browser, --port 8899 or --ip 0.0.0.0; "
         "`jupyter lab --help` lists them."
