@@ -1,0 +1,266 @@
+"""What every tokenizer can do: text to ids, ids to text, and a JSON file to keep it in.
+
+Letters for shapes: `V` vocabulary.
+"""
+
+import abc
+import importlib
+import json
+import operator
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import regex
+
+FILE_FORMAT = "lmcourse-tokenizer"
+
+SpecialUse = Literal["allow", "text", "forbid"]
+
+# Where the types that a file may name are defined; WordPiece imports TensorFlow, so only on demand.
+_MODULES = {
+    "CharTokenizer": "lmcourse.text.char",
+    "WordTokenizer": "lmcourse.text.word",
+    "BPETokenizer": "lmcourse.text.bpe",
+    "WordPieceTokenizer": "lmcourse.text.wordpiece",
+}
+
+
+class Tokenizer(abc.ABC):
+    """A map between text and sequences of ids from 0 to V - 1.
+
+    Special tokens (an end of text, a padding) are marks, not text: `encode` finds them before anything else
+    splits the text, and nothing ever splits or merges them.
+
+    Attributes:
+        tokens: V displayable strings, in the order of the ids; see `visible`.
+        special_tokens: the id of each special token.
+    """
+
+    tokens: list[str]
+    special_tokens: dict[str, int]
+    _special_pattern: regex.Pattern | None
+    _special_ids: frozenset[int]
+
+    def __init__(self, tokens: Iterable[str], special_tokens: Mapping[str, int]):
+        """Keep what all tokenizers have; a subclass calls this once its vocabulary is known.
+
+        Args:
+            tokens: V displayable strings, in the order of the ids.
+            special_tokens: the id of each special token.
+
+        Raises:
+            ValueError: if a special token is the empty string.
+        """
+        if "" in special_tokens:
+            raise ValueError("special_tokens must not hold the empty string: it would match everywhere.")
+        self.tokens = list(tokens)
+        self.special_tokens = dict(special_tokens)
+        self._special_ids = frozenset(self.special_tokens.values())
+        self._special_pattern = _pattern_of(self.special_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of ids."""
+        return len(self.tokens)
+
+    def encode(self, text: str, *, special: SpecialUse = "allow") -> list[int]:
+        """Return the ids of a text.
+
+        Args:
+            text: any string that the vocabulary can spell.
+            special: what to do where the text spells a special token. "allow" gives the token's id (where two
+                could begin, the longest one); "text" spells it like any other text, as is right for text
+                from strangers; "forbid" raises.
+
+        Raises:
+            TypeError: if text is not a string.
+            ValueError: if the text cannot be spelled, or holds a forbidden special token.
+        """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"text must be a string; got {type(text).__name__}. For several, use encode_batch."
+            )
+        if special not in get_args(SpecialUse):
+            raise ValueError(f"special must be one of {get_args(SpecialUse)}; got {special!r}.")
+        if special == "text" or self._special_pattern is None:
+            return self._encode_text(text)
+        ids: list[int] = []
+        for position, part in enumerate(self._special_pattern.split(text)):
+            if position % 2 == 0:  # split() alternates text and special tokens
+                ids.extend(self._encode_text(part))
+            elif special == "forbid":
+                raise ValueError(
+                    f"text must not hold the special token {part!r}; remove it, or pass special='text' "
+                    "to spell it like any other text."
+                )
+            else:
+                ids.append(self.special_tokens[part])
+        return ids
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
+        """Return the text of a sequence of ids.
+
+        Args:
+            ids: integers from 0 to V - 1.
+            skip_special: whether to leave the special tokens out.
+
+        Raises:
+            ValueError: if an id is no integer, or outside the vocabulary.
+        """
+        checked = self._check_ids(ids)
+        if skip_special:
+            checked = [i for i in checked if i not in self._special_ids]
+        return self._decode_ids(checked)
+
+    def encode_batch(self, texts: Iterable[str], *, special: SpecialUse = "allow") -> list[list[int]]:
+        """Return the ids of each text; see `encode`."""
+        return [self.encode(text, special=special) for text in texts]
+
+    def decode_batch(self, rows: Iterable[Iterable[int]], *, skip_special: bool = False) -> list[str]:
+        """Return the text of each row of ids; see `decode`."""
+        return [self.decode(ids, skip_special=skip_special) for ids in rows]
+
+    @abc.abstractmethod
+    def to_config(self) -> dict[str, Any]:
+        """Return all that `from_config` needs, as values that JSON can hold."""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return the tokenizer whose `to_config` gave this: its entries are the constructor's arguments."""
+        return cls(**config)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the tokenizer as one JSON file, whole or not at all."""
+        content = {"format": FILE_FORMAT, "type": type(self).__name__, "config": self.to_config()}
+        write_atomically(Path(path), json.dumps(content, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a tokenizer that `save` wrote.
+
+        `Tokenizer.load` returns whatever type the file names; `BPETokenizer.load` accepts only that type.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is not JSON, not a tokenizer's, or of another type.
+        """
+        content = _read_content(Path(path))
+        found = cls if content["type"] == cls.__name__ else _builtin_type(content["type"], path)
+        if not issubclass(found, cls):
+            raise ValueError(f"{path} holds a {found.__name__}, not a {cls.__name__}: use Tokenizer.load.")
+        try:
+            return found.from_config(content["config"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} does not hold the config of a {found.__name__}: {error}.") from error
+
+    @abc.abstractmethod
+    def _encode_text(self, text: str) -> list[int]:
+        """Return the ids of a text in which nothing counts as a special token."""
+
+    @abc.abstractmethod
+    def _decode_ids(self, ids: list[int]) -> str:
+        """Return the text of ids known to be in the vocabulary."""
+
+    def _parts_of_text(self, text: str) -> list[str]:
+        """Return the text between the special tokens: what a vocabulary is learned from."""
+        return [text] if self._special_pattern is None else self._special_pattern.split(text)[::2]
+
+    def _check_ids(self, ids: Iterable[int]) -> list[int]:
+        try:
+            checked = [operator.index(i) for i in ids]
+        except TypeError as error:
+            raise ValueError(f"ids must be a flat sequence of integers: {error}.") from error
+        for i in (min(checked, default=0), max(checked, default=0)):
+            if checked and not 0 <= i < self.vocab_size:
+                raise ValueError(f"ids must be between 0 and V - 1 = {self.vocab_size - 1}; got {i}.")
+        return checked
+
+
+def visible(text: str | bytes) -> str:
+    r"""Return a form of a token in which everything can be seen, and no two tokens look alike.
+
+    A space becomes ␣, the backslash and what cannot be printed become escapes, and bytes that are not UTF-8
+    become `\xNN`. So the result never holds white space, and may stand in a table or an ARPA file.
+
+    Example:
+        >>> [visible(token) for token in (" the", "\n", "é", "é".encode(), b"\xc3", "\\")]
+        ['␣the', '\\n', 'é', 'é', '\\xc3', '\\\\']
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "surrogateescape")
+    return "".join(map(_visible_character, text))
+
+
+def _visible_character(character: str) -> str:
+    code = ord(character)
+    if character == " ":
+        return "␣"
+    if 0xDC80 <= code <= 0xDCFF:  # how "surrogateescape" marks a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if character.isprintable() and character not in "␣\\":
+        return character
+    if code < 0x80:
+        return character.encode("unicode_escape").decode("ascii")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def as_texts(texts: str | Iterable[str]) -> Iterable[str]:
+    """Return an iterable of texts: one text alone counts as a collection of one."""
+    return [texts] if isinstance(texts, str) else texts
+
+
+def special_ids(special_tokens: Sequence[str], first: int = 0) -> dict[str, int]:
+    """Number special tokens from `first`.
+
+    Raises:
+        ValueError: if one is named twice.
+    """
+    if isinstance(special_tokens, str):
+        raise ValueError(f"special_tokens must be a sequence of strings; got the string {special_tokens!r}.")
+    numbered = {token: first + i for i, token in enumerate(special_tokens)}
+    if len(numbered) != len(special_tokens):
+        raise ValueError(f"special_tokens must not repeat; got {list(special_tokens)}.")
+    return numbered
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a UTF-8 file so that a reader sees the old content or the new one, never a part."""
+    # Beside the target, because os.replace is atomic only within one file system.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _pattern_of(special_tokens: Iterable[str]) -> regex.Pattern | None:
+    """Return a pattern that captures any of the tokens, the longest where several begin."""
+    longest_first = sorted(special_tokens, key=len, reverse=True)
+    if not longest_first:
+        return None
+    return regex.compile("(" + "|".join(regex.escape(token) for token in longest_first) + ")")
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON or of UTF-8
+        raise ValueError(f"{path} is not a JSON file: {error}.") from error
+    if not isinstance(content, dict) or content.get("format") != FILE_FORMAT:
+        raise ValueError(f"{path} is not a tokenizer's file: its format should be {FILE_FORMAT!r}.")
+    if not isinstance(content.get("type"), str) or not isinstance(content.get("config"), dict):
+        raise ValueError(f"{path} must hold a type and a config; it holds {sorted(content)}.")
+    return content
+
+
+def _builtin_type(name: str, path: str | os.PathLike[str]) -> type[Tokenizer]:
+    if name not in _MODULES:
+        raise ValueError(f"{path} holds a tokenizer of unknown type {name!r}; known: {sorted(_MODULES)}.")
+    return getattr(importlib.import_module(_MODULES[name]), name)
