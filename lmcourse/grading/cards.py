@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmcourse.grading import chapters
-from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, run_checks
+from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError, run_checks
 from lmcourse.grading.exercise import chapter_of
 from lmcourse.grading.outcomes import (
     CRASHED,
@@ -126,7 +126,8 @@ def points_text(points: float) -> str:
 
 
 def _exercise_card(number: str, namespace: Mapping[str, Any], timeout: float) -> Card:
-    chapter = chapters.find_chapter(chapter_of(str(number)))
+    number = str(number).strip()
+    chapter = chapters.find_chapter(chapter_of(number))
     tests, outcomes = run_checks(chapter.checks, namespace, number=number, timeout=timeout)
     if not outcomes:
         numbers = ", ".join(dict.fromkeys(test.number for test in tests))
@@ -199,7 +200,9 @@ def _line(shortcut: Shortcut) -> str:
 
 
 def _fault(title: str, error: Exception) -> Card:
-    return Card(title, notes=[("This could not be checked", shorten(f"{type(error).__name__}: {error}"))])
+    ours = isinstance(error, ValueError | ChecksError)
+    text = str(error) if ours else f"{type(error).__name__}: {error}"
+    return Card(title, notes=[("This could not be checked", shorten(text))])
 
 
 def _namespace(callers: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -35,6 +35,7 @@ def run_checks(
     number: str | None = None,
     skip: Collection[str] = (),
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    on_collected: Callable[[list[Test]], None] = lambda tests: None,
     on_start: Callable[[Test], None] = lambda test: None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> tuple[list[Test], list[Outcome]]:
@@ -47,6 +48,7 @@ def run_checks(
         skip: names of tests to leave out.
         timeout: how long one test may take, in seconds. A loop is stopped from Python: what hangs inside
             compiled code, or catches every exception, needs a process of its own.
+        on_collected: called with all tests of the chapter before the first runs.
         on_start: called before each test.
         on_outcome: called after each test.
 
@@ -57,7 +59,7 @@ def run_checks(
         ChecksError: if the module cannot be imported or holds no test of an exercise.
         KeyboardInterrupt: if the user interrupted it.
     """
-    session = _Session(answers, number, frozenset(skip), on_start, on_outcome)
+    session = _Session(answers, number, frozenset(skip), on_collected, on_start, on_outcome)
     status = _pytest(checks, session, timeout)
     if session.errors:
         raise ChecksError(f"{checks.name} cannot be imported: {session.errors[0]}")
@@ -87,12 +89,14 @@ class _Session:
         answers: Mapping[str, Any],
         number: str | None,
         skip: frozenset[str],
+        on_collected: Callable[[list[Test]], None],
         on_start: Callable[[Test], None],
         on_outcome: Callable[[Outcome], None],
     ):
         self.answers = answers
         self.number = number
         self.skip = skip
+        self.on_collected = on_collected
         self.on_start = on_start
         self.on_outcome = on_outcome
         self.tests: list[Test] = []
@@ -135,6 +139,8 @@ class _Session:
                 item.course_test = test
                 chosen.append(item)
         items[:] = chosen
+        if self.tests:
+            self.on_collected(self.tests)
 
     def pytest_runtest_setup(self, item: Any) -> None:
         self.on_start(item.course_test)
@@ -150,7 +156,7 @@ class _Session:
         if error is not None or call.when == "call":
             done = self.outcomes and self.outcomes[-1].test == item.course_test.name
             if not done:
-                self.finish(outcome_of(item.course_test.name, error))
+                self.finish(outcome_of(item.course_test.name, error, item.function.__globals__))
         state = "passed" if error is None else "failed"
         return pytest.TestReport(item.nodeid, item.location, {}, state, None, call.when)
 

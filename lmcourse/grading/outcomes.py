@@ -1,7 +1,11 @@
 """What becomes of a test: its state, and what the learner reads about it."""
 
 import dataclasses
+import linecache
 import re
+import traceback
+from collections.abc import Mapping
+from typing import Any
 
 from lmcourse.grading.assertions import CheckFailure, brief
 
@@ -65,14 +69,20 @@ class Outcome:
     actual: str = ""
 
 
-def outcome_of(test: str, error: BaseException | None) -> Outcome:
-    """Classify what a test raised; an exception that cannot even be printed is classified too."""
+def outcome_of(test: str, error: BaseException | None, checks: Mapping[str, Any] | None = None) -> Outcome:
+    """Classify what a test raised; an exception that cannot even be printed is classified too.
+
+    Args:
+        test: the test's name.
+        error: what it raised, or None if it passed.
+        checks: the names of the test's module, so that a crash is told by the line of the answer it came from.
+    """
     if error is None:
         return Outcome(test, PASSED)
     if isinstance(error, MissingAnswer):
         return Outcome(test, MISSING, _text(error))
     if isinstance(error, NotImplementedError):
-        return Outcome(test, NOT_IMPLEMENTED, "not written yet")
+        return Outcome(test, NOT_IMPLEMENTED, f"{_text(error) or 'the answer'} is not written yet")
     if isinstance(error, CheckFailure):
         return Outcome(test, WRONG, shorten(str(error)), shorten(error.expected), shorten(error.actual))
     if isinstance(error, AssertionError):
@@ -80,13 +90,26 @@ def outcome_of(test: str, error: BaseException | None) -> Outcome:
     if _is_pytests_failure(error):
         slow = _text(error).startswith("Timeout (>")
         return Outcome(test, TOO_SLOW if slow else WRONG, _slow_message(error) if slow else _text(error))
-    return Outcome(test, CRASHED, shorten(f"{type(error).__name__}: {_text(error)}".rstrip(": ")))
+    what = f"{type(error).__name__}: {_text(error)}".rstrip(": ")
+    return Outcome(test, CRASHED, shorten(f"{what}{_line_of_the_answer(error, checks)}"))
 
 
 def shorten(text: str) -> str:
     """Cut a text to a card's size, and take memory addresses out: they differ from run to run."""
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", text).strip()
     return text if len(text) <= MESSAGE_CHARACTERS else text[: MESSAGE_CHARACTERS - 1] + "…"
+
+
+def _line_of_the_answer(error: BaseException, checks: Mapping[str, Any] | None) -> str:
+    """Return the last line that ran in the module of the function that the test called."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    inside = [position for position, (frame, _) in enumerate(frames) if frame.f_globals is checks]
+    called = frames[inside[-1] + 1 :] if inside else []
+    own = [(frame, line) for frame, line in called if frame.f_globals is called[0][0].f_globals]
+    if not own:
+        return ""
+    frame, line = own[-1]
+    return f"\nin line {line}: {linecache.getline(frame.f_code.co_filename, line).strip()}"
 
 
 def _is_pytests_failure(error: BaseException) -> bool:

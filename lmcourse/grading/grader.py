@@ -1,0 +1,395 @@
+"""Grades a notebook in a fresh process, and starts another one when the notebook's code kills or blocks it."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmcourse.grading.chapters import Chapter, chapter_number_in, find_chapter
+from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
+from lmcourse.grading.notebook import CellFailure, NotebookError, code_cells, read_notebook
+from lmcourse.grading.outcomes import CRASHED, PASSED, TOO_SLOW, Outcome, Test
+from lmcourse.grading.shortcuts import Shortcut
+from lmcourse.paths import PACKAGE
+
+# A cell may import TensorFlow, which takes up to 10 s on a busy machine, and train something small.
+CELL_SECONDS = 60.0
+# For the whole notebook, restarts included.
+TOTAL_SECONDS = 600.0
+# What the process gets to stop by itself before it is killed, and to start.
+GRACE_SECONDS = 3.0
+START_SECONDS = 60.0
+
+
+class GradingError(Exception):
+    """The notebook cannot be graded; the message says why in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExerciseGrade:
+    """What became of one exercise.
+
+    Attributes:
+        number: as in "1.3".
+        tests: its tests, in the order of the checks.
+        outcomes: what became of each.
+        flags: where an answer uses lmcourse's own version; costs no points.
+    """
+
+    number: str
+    tests: Sequence[Test]
+    outcomes: Sequence[Outcome]
+    flags: Sequence[Shortcut] = ()
+
+    @property
+    def points(self) -> float:
+        """The points of the tests that passed."""
+        return sum(
+            test.points
+            for test, outcome in zip(self.tests, self.outcomes, strict=True)
+            if outcome.state == PASSED
+        )
+
+    @property
+    def out_of(self) -> float:
+        """The points of all tests."""
+        return sum(test.points for test in self.tests)
+
+    @property
+    def failure(self) -> tuple[Test, Outcome] | None:
+        """The first test that did not pass, and its outcome."""
+        pairs = zip(self.tests, self.outcomes, strict=True)
+        return next((pair for pair in pairs if pair[1].state != PASSED), None)
+
+    @property
+    def state(self) -> str:
+        """Passed, or the state of the first test that did not."""
+        return self.failure[1].state if self.failure else PASSED
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain dicts and lists."""
+        tests = [
+            {
+                "name": test.name,
+                "points": test.points if outcome.state == PASSED else 0,
+                "out_of": test.points,
+                "state": outcome.state,
+                "hint": "" if outcome.state == PASSED else test.hint,
+                "message": outcome.message,
+                "expected": outcome.expected,
+                "actual": outcome.actual,
+            }
+            for test, outcome in zip(self.tests, self.outcomes, strict=True)
+        ]
+        return {
+            "number": self.number,
+            "points": self.points,
+            "out_of": self.out_of,
+            "state": self.state,
+            "tests": tests,
+            "flags": [dataclasses.asdict(flag) for flag in self.flags],
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of a notebook.
+
+    Attributes:
+        notebook: its path.
+        chapter: the chapter's number in two digits.
+        exercises: one grade for each exercise, in order.
+        failed_cells: the code cells that raised, were too slow or killed the process.
+    """
+
+    notebook: str
+    chapter: str
+    exercises: Sequence[ExerciseGrade]
+    failed_cells: Sequence[CellFailure]
+
+    @property
+    def points(self) -> float:
+        """The points earned."""
+        return sum(exercise.points for exercise in self.exercises)
+
+    @property
+    def out_of(self) -> float:
+        """The points there are."""
+        return sum(exercise.out_of for exercise in self.exercises)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain dicts and lists."""
+        return {
+            "notebook": self.notebook,
+            "chapter": self.chapter,
+            "points": self.points,
+            "out_of": self.out_of,
+            "exercises": [exercise.as_json() for exercise in self.exercises],
+            "failed_cells": [dataclasses.asdict(failure) for failure in self.failed_cells],
+        }
+
+
+def grade(
+    notebook: Path,
+    chapter: Chapter | None = None,
+    *,
+    test_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    cell_seconds: float = CELL_SECONDS,
+    total_seconds: float = TOTAL_SECONDS,
+) -> Report:
+    """Grade one notebook.
+
+    Its code runs in a process of its own, in the notebook's folder. When that process dies or hangs, the cell or
+    test that was running is given up and a new process does the rest. There is no other isolation: the code can
+    do what its user can.
+
+    Args:
+        notebook: the learner's notebook.
+        chapter: whose exercises they are; default: what the notebook says (see `chapter_of_notebook`).
+        test_seconds: how long one test may take.
+        cell_seconds: how long one cell may take.
+        total_seconds: how long everything may take; tests that are not reached count as too slow.
+
+    Raises:
+        GradingError: if the notebook or its checks cannot be run, or it defines none of the answers.
+        NotebookError: if the file is no notebook.
+        UnknownChapter: if it is for no chapter with exercises.
+    """
+    notebook = Path(notebook).resolve()
+    contents = read_notebook(notebook)
+    chapter = chapter or chapter_of_notebook(notebook, contents)
+    if not code_cells(contents):
+        raise GradingError(f"{notebook.name} has no code cell, so no answer.")
+    grading = _Grading(notebook, chapter, test_seconds, cell_seconds, time.monotonic() + total_seconds)
+    grading.run()
+    if not grading.defined:
+        names = ", ".join(dict.fromkeys(name for test in grading.tests for name in test.answers))
+        raise GradingError(
+            f"{notebook.name} defines no answer to chapter {chapter.number}: none of {names}. "
+            "Is it the notebook of another chapter (--chapter)?"
+        )
+    return grading.report()
+
+
+def chapter_of_notebook(path: Path, contents: Any) -> Chapter:
+    """Return the chapter whose exercises a notebook holds.
+
+    The stubs carry it in their metadata (`lmcourse.chapter`), so a learner may rename the file; otherwise the
+    file's name says it.
+
+    Raises:
+        NotebookError: if neither says it.
+        UnknownChapter: if there is no such chapter.
+    """
+    number = contents.metadata.get("lmcourse", {}).get("chapter") or chapter_number_in(path.name)
+    if not number:
+        raise NotebookError(f"{path.name} does not say which chapter it is for: add --chapter NN.")
+    return find_chapter(number)
+
+
+class _Grading:
+    """The state of a grading across the processes it takes."""
+
+    def __init__(
+        self, notebook: Path, chapter: Chapter, test_seconds: float, cell_seconds: float, deadline: float
+    ):
+        self.notebook = notebook
+        self.chapter = chapter
+        self.test_seconds = test_seconds
+        self.cell_seconds = cell_seconds
+        self.deadline = deadline
+        self.tests: list[Test] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self.defined: set[str] = set()
+        self.flags: dict[str, list[Shortcut]] = {}
+        self.failed_cells: dict[int, CellFailure] = {}
+        self.given_up: set[int] = set()
+        self.running: tuple[str, Any] | None = None
+
+    def run(self) -> None:
+        """Start processes until every test has an outcome or the time is up."""
+        while True:
+            self.running = None
+            end = self._one_process()
+            if end is None:
+                return
+            if time.monotonic() >= self.deadline:
+                self._out_of_time()
+                return
+            self._give_up(*end)
+
+    def report(self) -> Report:
+        """Gather the outcomes by exercise."""
+        exercises = []
+        for number in dict.fromkeys(test.number for test in self.tests):
+            tests = [test for test in self.tests if test.number == number]
+            outcomes = [self.outcomes[test.name] for test in tests]
+            exercises.append(ExerciseGrade(number, tests, outcomes, self.flags.get(number, [])))
+        failed = [self.failed_cells[cell] for cell in sorted(self.failed_cells)]
+        return Report(str(self.notebook), self.chapter.number, exercises, failed)
+
+    def _one_process(self) -> tuple[str, str] | None:
+        """Follow one process; return None when it did everything, else (state, message) of what it was at."""
+        job = {
+            "notebook": str(self.notebook),
+            "checks": str(self.chapter.checks),
+            "skip_cells": sorted(self.given_up),
+            "skip_tests": sorted(self.outcomes),
+            "cell_seconds": self.cell_seconds,
+            "test_seconds": self.test_seconds,
+        }
+        with _process(job, self.notebook.parent) as process:
+            while True:
+                try:
+                    event = process.next_event(self._patience())
+                except TimeoutError:
+                    return TOO_SLOW, "did not stop when its time was up"
+                if event is None:
+                    return CRASHED, process.how_it_died()
+                if event["event"] == "done":
+                    return None
+                self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind = event.pop("event")
+        if kind == "fault":
+            raise GradingError(event["message"])
+        if kind == "cell":
+            self.running = ("cell", event["cell"])
+        elif kind == "cell_failed":
+            self.failed_cells[event["cell"]] = CellFailure(**event)
+        elif kind == "test":
+            self.running = ("test", event["test"])
+        elif kind == "outcome":
+            self.outcomes[event["test"]] = Outcome(**event)
+        elif kind == "collected":
+            self.tests = [Test(**test) for test in event["tests"]]
+            self.defined = set(event["defined"])
+            self.flags = {
+                number: [Shortcut(**flag) for flag in flags] for number, flags in event["flags"].items()
+            }
+
+    def _patience(self) -> float:
+        """Return how many seconds may pass before the next event."""
+        limits = {"cell": self.cell_seconds, "test": self.test_seconds}
+        limit = limits[self.running[0]] + GRACE_SECONDS if self.running else START_SECONDS
+        return max(0.0, min(limit, self.deadline - time.monotonic()))
+
+    def _give_up(self, state: str, message: str) -> None:
+        """Leave out what was running, so that the next process gets further."""
+        if self.running is None:
+            raise GradingError(f"{self.notebook.name} could not be started: {message}.")
+        kind, which = self.running
+        if kind == "cell":
+            self.given_up.add(which)
+            self.failed_cells[which] = CellFailure(which, message)
+        elif which not in self.outcomes:
+            self.outcomes[which] = Outcome(which, state, message)
+        else:  # it died between two tests: the next one must not be lost to the same cause again and again
+            after = next((test.name for test in self.tests if test.name not in self.outcomes), None)
+            if after:
+                self.outcomes[after] = Outcome(after, state, message)
+
+    def _out_of_time(self) -> None:
+        if not self.tests:
+            raise GradingError(f"{self.notebook.name} ran for too long before its first test.")
+        for test in self.tests:
+            self.outcomes.setdefault(test.name, Outcome(test.name, TOO_SLOW, "the notebook's time was up"))
+
+
+class _Process:
+    """A worker and the stream of its events."""
+
+    def __init__(self, job: dict[str, Any], folder: Path):
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
+        self._worker = subprocess.Popen(
+            [sys.executable, "-P", "-m", "lmcourse.grading.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=folder,
+            env=_environment(),
+            start_new_session=True,
+        )
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+        with contextlib.suppress(BrokenPipeError):
+            self._worker.stdin.write(json.dumps(job).encode())
+            self._worker.stdin.close()
+
+    def next_event(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next event, or None when the worker is dead.
+
+        Raises:
+            TimeoutError: if none comes in so many seconds.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            # A short wait each time: a child that the worker left behind may hold the stream open.
+            dead = self._worker.poll() is not None
+            with contextlib.suppress(queue.Empty):
+                line = self._lines.get(timeout=min(0.5, max(0.0, end - time.monotonic())))
+                return json.loads(line) if line else None
+            if dead:
+                return None
+            if time.monotonic() >= end:
+                raise TimeoutError
+
+    def how_it_died(self) -> str:
+        """Return the signal or the exit status, and what the worker complained of last."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._worker.wait(timeout=GRACE_SECONDS)
+        status = self._worker.returncode
+        if status is not None and status < 0:
+            return f"the process was ended by {signal.Signals(-status).name}"
+        self._errors.seek(0)
+        complaint = self._errors.read().decode(errors="replace").strip().splitlines()
+        last = f" ({complaint[-1]})" if complaint else ""
+        return f"the process ended itself with status {status}{last}"
+
+    def stop(self) -> None:
+        """End the worker and everything it started."""
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._worker.pid, signal.SIGKILL)
+        self._worker.kill()
+        self._worker.wait()
+        self._worker.stdout.close()
+        self._errors.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            for line in self._worker.stdout:
+                self._lines.put(line)
+        self._lines.put(b"")
+
+
+@contextlib.contextmanager
+def _process(job: dict[str, Any], folder: Path) -> Iterator[_Process]:
+    process = _Process(job, folder)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a worker: the course importable, no windows, the same hashes each time."""
+    paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONHASHSEED": "0",
+        "MPLBACKEND": "Agg",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }

@@ -1,0 +1,176 @@
+"""Reads a notebook and executes its code, without a kernel: what grading needs of one."""
+
+import contextlib
+import dataclasses
+import linecache
+import signal
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nbformat
+
+from lmcourse.grading.outcomes import shorten
+
+# Cell magics that run the cell's body as Python; the others (%%bash, %%writefile, ...) are dropped.
+_RUNS_THE_BODY = frozenset({"capture", "prun", "time", "timeit"})
+
+
+class NotebookError(ValueError):
+    """The file is no notebook that can be read; the message says what is wrong with it."""
+
+
+class CellTimeout(BaseException):
+    """A cell ran for too long. Not an Exception, so that the cell's own handlers let it pass."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CellFailure:
+    """A cell that did not run to its end.
+
+    Attributes:
+        cell: its place among the notebook's code cells, from 1.
+        error: what happened.
+    """
+
+    cell: int
+    error: str
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """Read a notebook of any version of the format.
+
+    Raises:
+        NotebookError: if there is no such file, or it is no notebook.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotebookError(f"There is no file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotebookError(f"{path} cannot be read: {error}.") from None
+    try:
+        notebook = nbformat.reads(text, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotebookError(f"{path} is not a notebook: {shorten(reason)}") from None
+    return notebook
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[str]:
+    """Return the sources of the code cells, in order."""
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+class Runner:
+    """Executes cells in one namespace, which stands for `__main__`."""
+
+    def __init__(self):
+        """Make an empty `__main__`."""
+        self._main = ModuleType("__main__")
+        self.namespace: dict[str, Any] = vars(self._main)
+        self.namespace["get_ipython"] = lambda: _Shell(self)
+        self.namespace["display"] = lambda *values, **options: None
+
+    def run(
+        self,
+        cells: list[str],
+        *,
+        skip: Collection[int] = (),
+        seconds: float = 60.0,
+        on_start: Callable[[int], None] = lambda cell: None,
+    ) -> Iterator[CellFailure]:
+        """Execute the cells one after the other; one that fails does not stop the next.
+
+        Args:
+            cells: sources of code cells; IPython's magics and shell lines may be among them and do nothing.
+            skip: numbers of cells to leave out, from 1.
+            seconds: how long one cell may take.
+            on_start: called with a cell's number before it runs.
+
+        Yields:
+            The cells that failed.
+        """
+        # Dataclasses and pickle look a class's module up by name.
+        sys.modules["__main__"] = self._main
+        for number, source in enumerate(cells, start=1):
+            if number in skip:
+                continue
+            on_start(number)
+            try:
+                with time_limit(seconds):
+                    self.execute(source, f"code cell {number}")
+            except KeyboardInterrupt:
+                raise
+            except CellTimeout:
+                yield CellFailure(number, f"still running after {seconds:g} s")
+            except BaseException as error:
+                yield CellFailure(number, shorten(f"{type(error).__name__}: {_text(error)}"))
+
+    def execute(self, source: str, name: str) -> None:
+        """Execute one cell's source; what it raises passes through."""
+        try:
+            code = compile(source, name, "exec")
+        except SyntaxError:
+            source = _without_magics(source)
+            code = compile(source, name, "exec")
+        lines = source.splitlines(keepends=True)
+        linecache.cache[name] = (len(source), None, lines, name)  # so that its lines can be quoted
+        exec(code, self.namespace)
+
+
+class _Shell:
+    """Stands for IPython where a notebook calls it: does nothing, unless the line is Python after all."""
+
+    def __init__(self, runner: Runner):
+        self._runner = runner
+
+    def run_line_magic(self, name: str, line: str, *args: Any, **options: Any) -> None:
+        if name == "time":
+            self._runner.execute(line, "line magic")
+
+    def run_cell_magic(self, name: str, line: str, body: str) -> None:
+        if name in _RUNS_THE_BODY:
+            self._runner.execute(body, "cell magic")
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **options: None
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise CellTimeout in the block after some seconds.
+
+    Where the platform has no such alarm, or outside the main thread, there is no limit: a parent process sets one.
+    """
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: object) -> None:
+        raise CellTimeout
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _without_magics(source: str) -> str:
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    return TransformerManager().transform_cell(source)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its message cannot be printed)"

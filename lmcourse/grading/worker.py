@@ -1,0 +1,114 @@
+"""The process that executes a learner's notebook and tests it: `python -m lmcourse.grading.worker`.
+
+It reads a job, one JSON object, from its input, and writes what happens as JSON lines to its output: when this
+process dies or hangs, the parent knows where it was.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import lmcourse.grading
+from lmcourse.grading.cards import Card, shortcuts_of
+from lmcourse.grading.engine import ChecksError, run_checks
+from lmcourse.grading.notebook import NotebookError, Runner, code_cells, read_notebook
+from lmcourse.grading.outcomes import Outcome, Test
+
+
+def main() -> None:
+    """Do the job on standard input."""
+    job = json.load(sys.stdin)
+    events = _take_over_streams()
+
+    def tell(event: str, **what: Any) -> None:
+        print(json.dumps({"event": event, **what}), file=events, flush=True)
+
+    try:
+        work(job, tell)
+    except (ChecksError, NotebookError) as error:
+        tell("fault", message=str(error))
+    tell("done")
+    # What the notebook left running must not keep the process alive.
+    os._exit(0)
+
+
+def work(job: dict[str, Any], tell: Any) -> None:
+    """Execute the notebook and run the tests.
+
+    Args:
+        job: notebook, checks (paths), skip_cells, skip_tests, cell_seconds and test_seconds.
+        tell: called with the name of an event and what belongs to it.
+
+    Raises:
+        ChecksError: if the checks cannot be run.
+        NotebookError: if the notebook cannot be read.
+    """
+    path = Path(job["notebook"])
+    cells = code_cells(read_notebook(path))
+    _silence_cards()
+    sys.path.insert(0, str(path.parent))
+    runner = Runner()
+    for failure in runner.run(
+        cells,
+        skip=set(job["skip_cells"]),
+        seconds=job["cell_seconds"],
+        on_start=lambda cell: tell("cell", cell=cell),
+    ):
+        tell("cell_failed", **dataclasses.asdict(failure))
+
+    def collected(tests: list[Test]) -> None:
+        names = {name for test in tests for name in test.answers}
+        tell(
+            "collected",
+            tests=[dataclasses.asdict(test) for test in tests],
+            defined=sorted(names & runner.namespace.keys()),
+            flags=_flags(tests, runner.namespace),
+        )
+
+    def finished(outcome: Outcome) -> None:
+        tell("outcome", **dataclasses.asdict(outcome))
+
+    run_checks(
+        Path(job["checks"]),
+        runner.namespace,
+        skip=set(job["skip_tests"]),
+        timeout=job["test_seconds"],
+        on_collected=collected,
+        on_start=lambda test: tell("test", test=test.name),
+        on_outcome=finished,
+    )
+
+
+def _flags(tests: Sequence[Test], namespace: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return, for each exercise, where its answers use lmcourse's own version."""
+    flags = {}
+    for number in dict.fromkeys(test.number for test in tests):
+        own = [test for test in tests if test.number == number]
+        flags[number] = [dataclasses.asdict(shortcut) for shortcut in shortcuts_of(own, namespace)]
+    return flags
+
+
+def _silence_cards() -> None:
+    """Make `check` and `progress` in the notebook do nothing: the tests run once, afterwards."""
+
+    def silent(number: str, *args: Any, **options: Any) -> Card:
+        return Card(f"Exercise {number}")
+
+    lmcourse.grading.check = lmcourse.grading.progress = silent
+
+
+def _take_over_streams() -> TextIO:
+    """Return the output for events, and leave the notebook's code streams that lead nowhere."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    return events
+
+
+if __name__ == "__main__":
+    main()
