@@ -154,16 +154,15 @@ def test_em_never_lowers_the_held_out_likelihood(texts, held_out):
 
 
 def test_jelinek_mercer_finds_the_weight_that_a_grid_search_finds():
-    texts, held_out = [[A, A, A, B]], [[A, B, C]]
+    texts, held_out = [[A, A, A, B]], [[A, A, B, C]]
     smoothing = JelinekMercer(iterations=200)
     fitted(smoothing, texts, order=1, held_out=held_out)
-    # One order, one bucket: the held-out likelihood of λ·(3/4, 1/4, 0) + (1 - λ)/3.
+    # One order, one bucket: the held-out tokens A A B C have probability λ·(3/4, 3/4, 1/4, 0) + (1 - λ)/3.
     grid = np.linspace(0.001, 0.999, 999)[:, None]
-    likelihood = np.log(grid * np.array([3 / 4, 1 / 4, 0]) + (1 - grid) / 3).sum(1)
+    likelihood = np.log(grid * np.array([3 / 4, 3 / 4, 1 / 4, 0]) + (1 - grid) / 3).sum(1)
     best = float(grid[likelihood.argmax(), 0])
-    assert smoothing.weights[1][2] == pytest.approx(
-        best, abs=0.002
-    )  # 4 = 2² tokens: bucket 2; the grid's step
+    bucket = 2  # the one context was seen 4 = 2² times
+    assert smoothing.weights[1][bucket] == pytest.approx(best, abs=0.002)  # the grid's step is 0.001
 
 
 def test_kneser_ney_guesses_by_the_number_of_places_not_by_frequency():
@@ -346,6 +345,21 @@ def test_tokens_that_do_not_fit_the_format_are_refused_and_nothing_is_written(to
     with pytest.raises(ValueError, match=message):
         write_arpa(fitted("mle"), tmp_path / "model.arpa", tokens)
     assert list(tmp_path.iterdir()) == []
+
+
+KENLM_SCORES = {"a b c": -1.5711318, "c a": -2.9433532, "b b b a c": -5.7037764, "a": -1.9311188}
+
+
+def test_kenlm_reads_our_files_as_we_do(tmp_path):
+    texts = [[0, 1, 2, 0, 1, 3], [1, 2, 2, 3]]
+    write_arpa(
+        fitted(KneserNey(0.5), texts, order=3, vocab_size=4), tmp_path / "m.arpa", ["a", "b", "c", "</s>"]
+    )
+    model, _ = read_arpa(tmp_path / "m.arpa")
+    # kenlm 0.3.0: kenlm.Model("m.arpa").score(text), log10, with <s> before and </s> after the text.
+    for text, log10 in KENLM_SCORES.items():
+        ids = ["abc".index(word) for word in text.split()] + [3]
+        assert model.token_log_probs([ids]).sum() / math.log(10) == pytest.approx(log10, abs=2e-6)  # float32
 
 
 def test_a_compressed_file_is_compressed(tmp_path):
