@@ -1,0 +1,1 @@
+"""What the course's authors run; learners do not need it."""
