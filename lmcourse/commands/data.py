@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from lmcourse import datasets
 from lmcourse.cli import UsageError
 from lmcourse.datasets import cache
-from lmcourse.datasets.registry import Entry, megabytes
+from lmcourse.datasets.registry import Entry, human_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +116,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         ("without it", entry.fallback),
     ]
     facts += [
-        ("file", f"{file.name} ({megabytes(file.bytes)}) SHA-256 {file.sha256}") for file in entry.files
+        ("file", f"{file.name} ({human_size(file.bytes)}) SHA-256 {file.sha256}") for file in entry.files
     ]
     return [(label, value) for label, value in facts if value]
 
@@ -129,11 +129,11 @@ def _origin(entry: Entry) -> str:
 
 def _size(entry: Entry) -> str:
     """Return how much there is to download, or how large a bundled file is; nothing for what a loader makes."""
-    return megabytes(entry.download_bytes) if entry.files else "–"
+    return human_size(entry.download_bytes) if entry.files else "–"
 
 
 def _state(entry: Entry) -> str:
     """Return whether an entry can be used now."""
-    if entry.is_downloaded:
-        return "in the cache" if datasets.available(entry.name) else "not fetched"
-    return "comes with Python" if entry.kind == "stdlib" else "comes with the course"
+    if not entry.is_downloaded:
+        return "yes, with Python" if entry.kind == "stdlib" else "yes, with the course"
+    return "yes" if datasets.available(entry.name) else "no"

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 
 from lmcourse import paths
-from lmcourse.datasets.registry import DatasetError, Entry, File, entry, megabytes
+from lmcourse.datasets.registry import DatasetError, Entry, File, entry, human_size
 
 
 class DatasetNotCached(DatasetError):
@@ -112,5 +112,5 @@ def _absent(found: Entry) -> str:
     if not found.is_downloaded:
         return f"{found.name} is missing from {folder(found)}: restore data/."
     instead = f" Without it: {found.fallback}." if found.fallback else ""
-    size = megabytes(found.download_bytes)
-    return f"{found.name} is not in the cache: run `lmcourse data fetch {found.name}` ({size}).{instead}"
+    size = f" ({human_size(found.download_bytes)})" if found.download_bytes else ""
+    return f"{found.name} is not in the cache: run `lmcourse data fetch {found.name}`{size}.{instead}"

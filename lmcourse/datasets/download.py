@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from lmcourse import paths
 from lmcourse.datasets import cache
-from lmcourse.datasets.registry import DatasetError, Entry, entry, megabytes
+from lmcourse.datasets.registry import DatasetError, Entry, entry, human_size
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -124,7 +124,7 @@ def _require_space(wanted: Entry) -> None:
 
 
 def _disk_is_full(wanted: Entry, needed: int | None = None) -> str:
-    amount = f" ({megabytes(needed)} are needed)" if needed else ""
+    amount = f" ({human_size(needed)} are needed)" if needed else ""
     return (
         f"{wanted.name}: the disk of {cache.downloads()} is full{amount}; "
         "free some space, or set LMCOURSE_CACHE to a folder on another disk."

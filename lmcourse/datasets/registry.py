@@ -147,16 +147,18 @@ def entry(name: str) -> Entry:
     raise DatasetError(f"there is no dataset {name!r}. {suggestion}`lmcourse data list` shows them all.")
 
 
-def megabytes(size: int | None) -> str:
-    """Return a size in bytes for people: in MB (10^6 bytes), or in kB below 0.1 MB.
+def human_size(size: int | None) -> str:
+    """Return a size for people: in bytes, kB (10^3 bytes) or MB (10^6 bytes).
 
     Example:
-        >>> megabytes(92_871_040), megabytes(3_180), megabytes(None)
-        ('92.9 MB', '3.2 kB', 'size unknown')
+        >>> human_size(92_871_040), human_size(3_180), human_size(37), human_size(None)
+        ('92.9 MB', '3.2 kB', '37 bytes', 'unknown')
     """
     if size is None:
-        return "size unknown"
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+        return "unknown"
+    if size < 1_000:
+        return f"{size} bytes"
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def _parse(name: str, table: dict[str, Any]) -> Entry:
