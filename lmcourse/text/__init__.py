@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from lmcourse.text.base import Tokenizer, visible
-from lmcourse.text.bpe import BPETokenizer, byte_characters
+from lmcourse.text.bpe import BPETokenizer, byte_characters, split_chunks
 from lmcourse.text.char import CharTokenizer
 from lmcourse.text.cleaning import (
     BOILERPLATE,
@@ -21,7 +21,7 @@ from lmcourse.text.cleaning import (
     remove_lines,
     repeated_lines,
 )
-from lmcourse.text.word import WordTokenizer, join_words
+from lmcourse.text.word import WordTokenizer, join_words, split_words
 
 if TYPE_CHECKING:
     from lmcourse.text.wordpiece import WordPieceTokenizer
@@ -44,6 +44,8 @@ __all__ = [
     "remove_duplicate_lines",
     "remove_lines",
     "repeated_lines",
+    "split_chunks",
+    "split_words",
     "visible",
 ]
 

@@ -9,7 +9,7 @@ import json
 import operator
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -164,10 +164,6 @@ class Tokenizer(abc.ABC):
     def _decode_ids(self, ids: list[int]) -> str:
         """Return the text of ids known to be in the vocabulary."""
 
-    def _parts_of_text(self, text: str) -> list[str]:
-        """Return the text between the special tokens: what a vocabulary is learned from."""
-        return [text] if self._special_pattern is None else self._special_pattern.split(text)[::2]
-
     def _check_ids(self, ids: Iterable[int]) -> list[int]:
         try:
             checked = [operator.index(i) for i in ids]
@@ -207,9 +203,26 @@ def _visible_character(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def as_texts(texts: str | Iterable[str]) -> Iterable[str]:
-    """Return an iterable of texts: one text alone counts as a collection of one."""
-    return [texts] if isinstance(texts, str) else texts
+def check_utf8(text: str) -> None:
+    """Check that UTF-8 can write a text, as all Unicode but lone surrogates.
+
+    Raises:
+        ValueError: naming the surrogate and its position.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"text must be Unicode that UTF-8 can write; got a lone surrogate, {text[error.start]!r}, at "
+            f"position {error.start}. Use lmcourse.text.remove_control_characters first."
+        ) from None
+
+
+def between_special_tokens(texts: str | Iterable[str], special_tokens: Iterable[str]) -> Iterator[str]:
+    """Yield the parts of the texts that are no special token: what a vocabulary is learned from."""
+    pattern = _pattern_of(special_tokens)
+    for text in [texts] if isinstance(texts, str) else texts:
+        yield from [text] if pattern is None else pattern.split(text)[::2]
 
 
 def special_ids(special_tokens: Sequence[str], first: int = 0) -> dict[str, int]:

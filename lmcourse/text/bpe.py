@@ -19,7 +19,14 @@ from typing import Any, Literal, Self, get_args
 
 import regex
 
-from lmcourse.text.base import Tokenizer, as_texts, special_ids, visible, write_atomically
+from lmcourse.text.base import (
+    Tokenizer,
+    between_special_tokens,
+    check_utf8,
+    special_ids,
+    visible,
+    write_atomically,
+)
 from lmcourse.text.bpe_training import BYTE_ORDER, learn_merges
 
 Split = Literal["gpt2", "smollm2"]
@@ -121,16 +128,18 @@ class BPETokenizer(Tokenizer):
             progress: whether to show a progress bar.
 
         Raises:
-            ValueError: if not exactly one of vocab_size and merges is given, or vocab_size is too small.
+            ValueError: if not exactly one of vocab_size and merges is given, vocab_size is too small, split is
+                unknown, or a text holds a lone surrogate.
         """
         vocab = special_ids(special_tokens)
         for byte in BYTE_ORDER:
             vocab.setdefault(byte_characters()[byte], len(vocab))
         num_merges = _number_of_merges(len(vocab), vocab_size, merges)
-        untrained = cls(vocab, [], special_tokens, split)
-        counts: Counter[bytes] = Counter()
-        for chunk, count in untrained._count_chunks(texts).items():
-            counts[chunk.encode("utf-8")] += count
+        chunk_counts: Counter[str] = Counter()
+        for part in between_special_tokens(texts, special_tokens):
+            check_utf8(part)
+            chunk_counts.update(split_chunks(part, split))
+        counts = {chunk.encode("utf-8"): count for chunk, count in chunk_counts.items()}
         pairs = learn_merges(counts, num_merges, min_count=min_count, progress=progress)
         learned = [(_written(left), _written(right)) for left, right in pairs]
         for left, right in learned:
@@ -195,13 +204,7 @@ class BPETokenizer(Tokenizer):
         }
 
     def _encode_text(self, text: str) -> list[int]:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"text must be Unicode that UTF-8 can write; got a lone surrogate, {text[error.start]!r}, at "
-                f"position {error.start}. Use lmcourse.text.remove_control_characters, or encode_bytes."
-            ) from None
+        check_utf8(text)
         return self._encode_chunks(text)
 
     def _decode_ids(self, ids: list[int]) -> str:
@@ -210,7 +213,7 @@ class BPETokenizer(Tokenizer):
     def _encode_chunks(self, text: str) -> list[int]:
         ids: list[int] = []
         remembered = self._cache
-        for chunk in _SPLITS[self.split].findall(text):
+        for chunk in split_chunks(text, self.split):
             found = remembered.get(chunk)
             ids += self._encode_chunk(chunk) if found is None else found
         return ids
@@ -264,12 +267,20 @@ class BPETokenizer(Tokenizer):
             self._ranks[self._vocab[left], self._vocab[right]] = rank
             self._products.append(self._vocab[left + right])
 
-    def _count_chunks(self, texts: str | Iterable[str]) -> Counter[str]:
-        counts: Counter[str] = Counter()
-        for text in as_texts(texts):
-            for part in self._parts_of_text(text):
-                counts.update(_SPLITS[self.split].findall(part))
-        return counts
+
+def split_chunks(text: str, split: Split = "gpt2") -> list[str]:
+    """Cut a text into the chunks that no merge crosses; joined, they are the text.
+
+    Raises:
+        ValueError: if split is unknown.
+
+    Example:
+        >>> split_chunks("It's 42  times 7."), split_chunks("It's 42  times 7.", "smollm2")[:5]
+        (['It', "'s", ' 42', ' ', ' times', ' 7', '.'], ['It', "'s", ' ', '4', '2'])
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"split must be one of {get_args(Split)}; got {split!r}.")
+    return _SPLITS[split].findall(text)
 
 
 @cache

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from lmcourse.text.base import Tokenizer, as_texts, special_ids, visible
+from lmcourse.text.base import Tokenizer, between_special_tokens, special_ids, visible
 
 
 class CharTokenizer(Tokenizer):
@@ -55,10 +55,8 @@ class CharTokenizer(Tokenizer):
         special_tokens: Sequence[str] = (),
     ) -> Self:
         """Return a tokenizer that knows the characters of the texts, in the order of their code points."""
-        tokenizer = cls([], unknown_token, special_tokens)
-        characters: set[str] = set()
-        for text in as_texts(texts):
-            characters.update(*tokenizer._parts_of_text(text))
+        marks = [*special_tokens, *([] if unknown_token is None else [unknown_token])]
+        characters = set().union(*between_special_tokens(texts, marks))
         return cls(sorted(characters), unknown_token, special_tokens)
 
     def to_config(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import regex
 
-from lmcourse.text.base import Tokenizer, as_texts, special_ids, visible
+from lmcourse.text.base import Tokenizer, between_special_tokens, special_ids, visible
 
 # A word may hold inner apostrophes and hyphens (don't, well-known); any other mark is a token by itself.
 WORD = regex.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
@@ -92,22 +92,19 @@ class WordTokenizer(Tokenizer):
             lowercase: whether to count and encode lower-case forms.
 
         Raises:
-            ValueError: if min_count or max_size leaves no sense.
+            ValueError: if min_count is below 1, or max_size too small for the special tokens.
         """
-        empty = cls([], unknown_token, special_tokens, lowercase)
-        room = None if max_size is None else max_size - empty.vocab_size
+        marks = len(special_ids([*special_tokens, unknown_token]))
         if min_count < 1:
             raise ValueError(f"min_count must be at least 1; got {min_count}.")
-        if room is not None and room < 0:
-            raise ValueError(
-                f"max_size must hold the {empty.vocab_size} special and unknown tokens; got {max_size}."
-            )
+        if max_size is not None and max_size < marks:
+            raise ValueError(f"max_size must hold the {marks} special and unknown tokens; got {max_size}.")
         counts: Counter[str] = Counter()
-        for text in as_texts(texts):
-            for part in empty._parts_of_text(text):
-                counts.update(empty._split(part))
+        for part in between_special_tokens(texts, [*special_tokens, unknown_token]):
+            counts.update(split_words(part, lowercase))
         by_frequency = sorted(counts, key=lambda word: (-counts[word], word))
         words = [word for word in by_frequency if counts[word] >= min_count]
+        room = None if max_size is None else max_size - marks
         return cls(words[:room], unknown_token, special_tokens, lowercase)
 
     def to_config(self) -> dict[str, Any]:
@@ -119,15 +116,22 @@ class WordTokenizer(Tokenizer):
             "lowercase": self.lowercase,
         }
 
-    def _split(self, text: str) -> list[str]:
-        return WORD.findall(text.lower() if self.lowercase else text)
-
     def _encode_text(self, text: str) -> list[int]:
         unknown = self.unknown_id
-        return [self._ids.get(word, unknown) for word in self._split(text)]
+        return [self._ids.get(word, unknown) for word in split_words(text, self.lowercase)]
 
     def _decode_ids(self, ids: list[int]) -> str:
         return join_words([self._strings[i] for i in ids])
+
+
+def split_words(text: str, lowercase: bool = False) -> list[str]:
+    """Return the words and marks of a text, in order.
+
+    Example:
+        >>> split_words("Don't panic: it's well-known.")
+        ["Don't", 'panic', ':', "it's", 'well-known', '.']
+    """
+    return WORD.findall(text.lower() if lowercase else text)
 
 
 def join_words(words: Iterable[str]) -> str:
