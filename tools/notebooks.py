@@ -32,7 +32,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 # A clone with its pictures stays small enough to fetch on a slow line.
 LARGEST_BYTES = 1_500_000
 
-MACHINE_PATH = re.compile(
+MACHINE_PATH = re.compile(r"/(?:home|Users|root|tmp|work|var/folders)/|\b[A-Z]:\\\\?Users", re.ASCII)
     r"/home/\w|/Users/\w|/root/|/tmp/|/var/folders/|/work/|\b[A-Z]:\\\\?Users", re.ASCII
 )
 MEMORY_ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")

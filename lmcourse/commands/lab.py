@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"JupyterLab is not installed in {sys.executable}. Run `pip install -r requirements.txt` first."
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     # Without a terminal to ask "Shut down this server?" on, Jupyter stops at once when it is told to.
     server = subprocess.Popen(
         command(root, args.extra_arguments), env=environment(root), cwd=root, stdin=subprocess.DEVNULL
