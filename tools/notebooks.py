@@ -32,9 +32,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 # A clone with its pictures stays small enough to fetch on a slow line.
 LARGEST_BYTES = 1_500_000
 
-MACHINE_PATH = re.compile(r"/(?:home|Users|root|tmp|work|var/folders)/|\b[A-Z]:\\\\?Users", re.ASCII)
-    r"/home/\w|/Users/\w|/root/|/tmp/|/var/folders/|/work/|\b[A-Z]:\\\\?Users", re.ASCII
-)
+MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:home|Users|root|tmp|work|var/folders)/\w|[A-Z]:\\{1,2}Users")
 MEMORY_ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 IMAGE_TAG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 EMPTY_ALT_MARKDOWN = re.compile(r"!\[\s*\]\(")
