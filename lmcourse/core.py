@@ -130,7 +130,7 @@ def check_ids(ids: ArrayLike, vocab_size: int, mask: ArrayLike | None = None) ->
         raise ValueError(f"ids must have shape (B, T); got {ids.shape}. For one row, pass [row].")
     if ids.size and not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"ids must be integers; got {ids.dtype}.")
-    if ids.size and not (0 <= ids.min() and ids.max() < vocab_size):
+    if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):
         wrong = ids.min() if ids.min() < 0 else ids.max()
         raise ValueError(f"ids must be between 0 and vocab_size - 1 = {vocab_size - 1}; got {wrong}.")
     mask = np.ones(ids.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
@@ -147,12 +147,21 @@ def pad_rows(documents: Sequence[ArrayLike]) -> tuple[NDArray[np.int64], NDArray
 
     Returns:
         ids (B, T), where T is the longest length and the padding is 0; mask (B, T), True on tokens.
+
+    Raises:
+        ValueError: if a document is not a sequence of integers.
+
+    Example:
+        >>> ids, mask = pad_rows([[5, 6, 7], [8]])
+        >>> ids.tolist(), mask.sum(axis=1).tolist()
+        ([[5, 6, 7], [8, 0, 0]], [3, 1])
     """
+    documents = _as_ids(documents)
     lengths = np.array([len(document) for document in documents], dtype=np.int64)
     longest = int(lengths.max(initial=0))
     mask = np.arange(longest) < lengths[:, None]  # (B, T)
     ids = np.zeros(mask.shape, dtype=np.int64)
-    ids[mask] = np.concatenate([np.asarray(document, dtype=np.int64) for document in documents] or [[]])
+    ids[mask] = np.concatenate(documents or [[]])
     return ids, mask
 
 
@@ -167,7 +176,11 @@ def token_surprisals_nats(model: LanguageModel, documents: Sequence[ArrayLike]) 
 
     Returns:
         One array for each document, in the order given, in nats a token.
+
+    Raises:
+        ValueError: if a document is not a sequence of integers.
     """
+    documents = _as_ids(documents)
     lengths = [len(document) for document in documents]
     order = np.argsort(lengths, kind="stable")
     surprisals: list[NDArray[np.float64]] = [np.empty(0)] * len(documents)
@@ -182,6 +195,18 @@ def token_surprisals_nats(model: LanguageModel, documents: Sequence[ArrayLike]) 
                 surprisals[i] = -log_probs[row, : lengths[i]]
             batch = []
     return surprisals
+
+
+def _as_ids(documents: Sequence[ArrayLike]) -> list[NDArray[np.int64]]:
+    """Return each document as an array of ids, or say which one is none."""
+    arrays = [np.asarray(document) for document in documents]
+    for index, array in enumerate(arrays):
+        if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+            raise ValueError(
+                f"documents[{index}] must be a sequence of integer ids; got {array.dtype} of shape "
+                f"{array.shape}. For one document, pass [document]."
+            )
+    return [array.astype(np.int64, copy=False) for array in arrays]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,8 +241,11 @@ class Score:
     @property
     def bits_per_byte(self) -> float:
         """The bits for each byte of text: the same for any tokenizer, so models with different ones compare."""
-        if self.utf8_bytes is None:
-            raise ValueError("bits_per_byte needs the length of the text: give `utf8_bytes` to score().")
+        if not self.utf8_bytes:
+            raise ValueError(
+                f"utf8_bytes must be the length of the text for bits_per_byte; got {self.utf8_bytes}. "
+                "Give it to score()."
+            )
         return self.nats / NATS_PER_BIT / self.utf8_bytes
 
 
@@ -249,6 +277,7 @@ def score(model: LanguageModel, documents: Sequence[ArrayLike], utf8_bytes: int 
             f"model must give a distribution; the scores of {type(model).__name__} do not sum to one, so its "
             "perplexity would mean nothing. Compare what it generates or ranks instead."
         )
+    documents = _as_ids(documents)
     tokens = sum(len(document) for document in documents)
     if not tokens:
         raise ValueError("documents must hold at least one token; got none.")
@@ -294,17 +323,26 @@ def excess_bits_by_label(
         the total excess per token.
 
     Raises:
-        ValueError: if the three do not have the same number of tokens.
+        ValueError: if the three do not have the same documents with the same number of tokens, or no token.
+
+    Example:
+        >>> excess = excess_bits_by_label([[2 * NATS_PER_BIT], [NATS_PER_BIT]], [[0], [0]], [["name"], ["noise"]])
+        >>> {label: round(bits, 6) for label, bits in excess.items()}  # 3 bits over 2 tokens
+        {'name': 1.0, 'noise': 0.5}
     """
-    model_all = np.concatenate([np.asarray(part, dtype=np.float64) for part in model_nats])
-    floor_all = np.concatenate([np.asarray(part, dtype=np.float64) for part in floor_nats])
-    label_all = np.concatenate([np.asarray(part) for part in labels])
-    if not len(model_all) == len(floor_all) == len(label_all):
+    model_parts = [np.asarray(part, dtype=np.float64) for part in model_nats]
+    floor_parts = [np.asarray(part, dtype=np.float64) for part in floor_nats]
+    label_parts = [np.asarray(part) for part in labels]
+    layouts = [[len(part) for part in parts] for parts in (model_parts, floor_parts, label_parts)]
+    if not layouts[0] == layouts[1] == layouts[2]:
+        sizes = [f"{sum(layout)} tokens in {len(layout)} documents" for layout in layouts]
         raise ValueError(
-            "model_nats, floor_nats and labels must have one entry a token; "
-            f"got {len(model_all)}, {len(floor_all)} and {len(label_all)}."
+            "model_nats, floor_nats and labels must have the same documents with one entry a token; "
+            f"got {sizes[0]}, {sizes[1]} and {sizes[2]}."
         )
-    excess_bits = (model_all - floor_all) / NATS_PER_BIT / len(label_all)
-    names, which = np.unique(label_all, return_inverse=True)
-    totals = np.bincount(which, weights=excess_bits)
+    if not sum(layouts[0]):
+        raise ValueError("model_nats, floor_nats and labels must hold at least one token; got none.")
+    excess_bits = (np.concatenate(model_parts) - np.concatenate(floor_parts)) / NATS_PER_BIT
+    names, which = np.unique(np.concatenate(label_parts), return_inverse=True)
+    totals = np.bincount(which, weights=excess_bits) / len(excess_bits)
     return {str(name): float(total) for name, total in zip(names, totals, strict=True)}
