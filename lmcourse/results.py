@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,11 +149,19 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A run that gave no row, and why."""
+    """A run that gave no row.
+
+    Attributes:
+        experiment: its name.
+        seed: what it was given.
+        reason: why there is no row, in one line.
+        log: all that the run printed, a traceback included.
+    """
 
     experiment: str
     seed: int
     reason: str
+    log: str
 
 
 @dataclasses.dataclass
@@ -234,8 +243,8 @@ def run(
     with contextlib.closing(outcomes), _progress_bar(len(pending), chapter, progress) as bar:
         for name, seed, outcome in outcomes:
             bar.update()
-            if isinstance(outcome, str):
-                report.failures.append(Failure(name, seed, outcome))
+            if isinstance(outcome, Failure):
+                report.failures.append(outcome)
                 continue
             rows[name, seed] = _row(chapter, name, seed, experiments[name], outcome)
             _save(chapter, rows.values(), folder)
@@ -317,6 +326,15 @@ def canonical_chapter(chapter: str) -> str:
     return f"ch{int(match[1]):02}"
 
 
+def installed_versions() -> dict[str, str]:
+    """Return the versions a row records, read from the packages' metadata: nothing is imported."""
+    versions = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
 def _module_name(chapter: str) -> str:
     return f"{PACKAGE}.{CHAPTERS[int(chapter[2:]) - 1]}.experiments"
 
@@ -354,15 +372,6 @@ def _row(chapter: str, name: str, seed: int, experiment: Experiment, outcome: di
         minutes=round(outcome["minutes"], 2),
         data_sha256=outcome["data_sha256"],
     )
-
-
-def installed_versions() -> dict[str, str]:
-    """Return the versions a row records, read from the packages' metadata: nothing is imported."""
-    versions = {"python": platform.python_version()}
-    for package in RECORDED_PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
 
 
 def _standing(rows: list[Row], metric: str) -> Standing:
@@ -442,16 +451,19 @@ class _Run:
                 process_group=0,  # Ctrl-C reaches this process alone, which then ends the others in order
             )
 
-    def outcome(self) -> dict[str, Any] | str | None:
+    def outcome(self) -> dict[str, Any] | Failure | None:
         """Return the measurement, or why there is none, or None while it is not known."""
         if self._process.poll() is None:
             if time.monotonic() < self._deadline:
                 return None
-            return f"took more than {self._limit_seconds / 60:g} minutes"
-        if self._process.returncode == 0:
-            return json.loads(self._answer.read_text("utf-8"))
-        said = self._log.read_text("utf-8", errors="replace").strip().splitlines()
-        return said[-1] if said else f"ended with status {self._process.returncode} and said nothing"
+            return self._failure(f"took more than {self._limit_seconds / 60:g} minutes")
+        if not self._answer.exists():
+            return self._failure(f"ended with status {self._process.returncode} and no answer")
+        answer = json.loads(self._answer.read_text("utf-8"))
+        return self._failure(answer["error"]) if "error" in answer else answer
+
+    def _failure(self, reason: str) -> Failure:
+        return Failure(self.name, self.seed, reason, self._log.read_text("utf-8", errors="replace"))
 
     def close(self) -> None:
         """End the process and what it started, and remove its files."""
@@ -463,7 +475,7 @@ class _Run:
 
 def _carry_out(
     module_name: str, tasks: list[tuple[str, int]], workers: int, limit_minutes: float
-) -> Iterator[tuple[str, int, dict[str, Any] | str]]:
+) -> Iterator[tuple[str, int, dict[str, Any] | Failure]]:
     """Run the tasks, `workers` at a time; yield name, seed and outcome of each as it ends."""
     waiting, running = list(tasks), []
     try:
@@ -497,15 +509,22 @@ def _answer() -> None:
     module_name, name, seed, path, limit_seconds = sys.argv[1:]
     # The parent enforces the limit; should it be killed, this ends the orphan.
     signal.alarm(math.ceil(float(limit_seconds)) + 10)
-    experiment = importlib.import_module(module_name).EXPERIMENTS[name]
+    try:
+        answer = _measured(importlib.import_module(module_name).EXPERIMENTS[name], int(seed))
+    except Exception as error:
+        traceback.print_exc()
+        answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+    Path(path).write_text(json.dumps(answer), "utf-8")
+
+
+def _measured(experiment: Experiment, seed: int) -> dict[str, Any]:
     start = time.monotonic()
-    measurement = experiment.measure(int(seed), **experiment.settings)
-    answer = {
+    measurement = experiment.measure(seed, **experiment.settings)
+    return {
         "metrics": {metric: float(value) for metric, value in measurement.metrics.items()},
         "data_sha256": measurement.data_sha256,
         "minutes": (time.monotonic() - start) / 60,
     }
-    Path(path).write_text(json.dumps(answer), "utf-8")
 
 
 def _progress_bar(total: int, chapter: str, shown: bool) -> "tqdm":

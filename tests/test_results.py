@@ -193,8 +193,9 @@ def test_a_failure_names_its_cause_and_spares_the_others(toy):
     assert [row.experiment for row in report.saved] == ["better"]
     assert {failure.experiment: failure.reason for failure in report.failures} == {
         "fail": "RuntimeError: the loss is a duck",
-        "crash": "ended with status 7 and said nothing",
+        "crash": "ended with status 7 and no answer",
     }
+    assert "in fail" in next(failure.log for failure in report.failures if failure.experiment == "fail")
 
 
 def test_a_run_over_its_time_is_ended(toy):
@@ -371,7 +372,9 @@ def test_the_command_measures_and_shows_the_rows(toy, capsys):
 
 def test_the_command_reports_failures(toy, capsys):
     assert cli.main(["results", "ch01", "--only", "fail"]) == 1
-    assert "fail, seed 0: RuntimeError: the loss is a duck" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "fail, seed 0: RuntimeError: the loss is a duck" in shown
+    assert "Traceback" in shown
 
 
 def test_the_command_says_what_was_wrong_with_the_call(toy, capsys):

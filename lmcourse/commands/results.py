@@ -2,9 +2,13 @@
 
 import argparse
 import math
+import textwrap
 
 from lmcourse import results
 from lmcourse.cli import UsageError
+
+# Of a failed run's output: a traceback through Keras takes about this much.
+LOG_LINES = 40
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     _print_table(results.load(args.chapter))
     print(f"\n{len(report.saved)} measured, {report.skipped} there already, {len(report.failures)} failed.")
     for failure in report.failures:
-        print(f"{failure.experiment}, seed {failure.seed}: {failure.reason}")
+        print(f"\n{failure.experiment}, seed {failure.seed}: {failure.reason}")
+        print(textwrap.indent("\n".join(failure.log.splitlines()[-LOG_LINES:]), "    "))
     return 1 if report.failures else 0
 
 
