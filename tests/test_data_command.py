@@ -2,7 +2,9 @@
 
 import hashlib
 import http.server
+import os
 import re
+import signal
 import threading
 
 import pytest
@@ -56,8 +58,9 @@ def course(tmp_path, monkeypatch, server):
 
 
 def rows(output: str) -> list[list[str]]:
-    """The cells of a printed table, without its header."""
-    return [re.split(r"\s{2,}", line.strip()) for line in output.splitlines()[1:]]
+    """The cells of a printed table, without its header and without what follows it."""
+    table = output.partition("\n\n")[0]
+    return [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()[1:]]
 
 
 def test_list_shows_every_entry_of_the_registry_in_order(capsys, monkeypatch):
@@ -79,6 +82,14 @@ def test_list_shows_kind_size_licence_and_whether_it_is_here(course, capsys):
     assert rows(capsys.readouterr().out)[1][-1] == "yes"
 
 
+def test_list_ends_with_what_is_left_to_download(course, capsys):
+    cli.main(["data", "fetch", "poem"])
+    capsys.readouterr()
+    cli.main(["data", "list"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "`lmcourse data fetch --all` would download the 1 that are not here: 30 bytes."
+
+
 def test_fetch_says_where_it_put_the_data_and_the_second_time_that_it_is_there(course, capsys):
     assert cli.main(["data", "fetch", "poem"]) == 0
     first = capsys.readouterr()
@@ -87,7 +98,7 @@ def test_fetch_says_where_it_put_the_data_and_the_second_time_that_it_is_there(c
     place = datasets.path("poem")
     assert place.read_bytes() == TEXT
     assert first.out == f"poem: fetched into {place}\n"
-    assert second.out == f"poem: is already in {place}\n"
+    assert second.out == f"poem: already in {place}\n"
     assert first.err == second.err == ""
 
 
@@ -111,6 +122,17 @@ def test_fetch_of_an_unknown_name_fetches_the_others(course, capsys):
 def test_fetch_wants_names_or_all(course, capsys, words):
     assert cli.main(["data", "fetch", *words]) == 2
     assert "name what to fetch, or give --all" in capsys.readouterr().err
+
+
+def test_a_terminated_fetch_exits_with_130_and_leaves_nothing(course, tmp_path, monkeypatch):
+    def terminate(*args, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("pooch.retrieve", terminate)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["data", "fetch", "poem"]) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert list((tmp_path / "cache" / "datasets").iterdir()) == []
 
 
 def test_verify_reports_a_damaged_file_and_exits_with_1(course, capsys):

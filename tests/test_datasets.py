@@ -278,6 +278,20 @@ def test_verify_removes_a_damaged_download_and_fetch_brings_it_back(course, serv
     assert len(cached_files(course)) == 1
 
 
+def test_fetch_restores_a_dataset_of_which_one_file_was_deleted(course, server):
+    register(
+        course,
+        f'[two]\nkind = "url"\nurl = "{server.url}"\nhash_source = "this test"\n{COMMON}'
+        f"files = [{file_line('a.txt', TEXT)}, {file_line('b.txt', TEXT)}]",
+    )
+    folder = datasets.fetch("two")
+    (folder / "a.txt").unlink()
+    assert not datasets.available("two")
+    assert datasets.fetch("two") == folder
+    datasets.verify("two")
+    assert len(cached_files(course)) == 2
+
+
 def test_verify_leaves_a_changed_bundled_file_where_it_is(course):
     register(course, f'[play]\nkind = "bundled"\n{COMMON}files = [{file_line("play.txt", b"abc")}]')
     play = course / "course" / "data" / "play.txt"
@@ -683,6 +697,15 @@ def test_the_bundled_scripts_hold_both_ways_of_writing_an_accent():
     assert "caf\u00e9" in text
     assert "cafe\u0301" in text
     assert "\u200d" in text  # what joins the parts of an emoji
+
+
+def test_fableworld_is_the_package_of_its_name_and_nothing_else_is_looked_for_there():
+    from lmcourse.datasets import fableworld
+
+    assert datasets.fableworld is fableworld
+    assert datasets.load_fableworld is fableworld.load
+    with pytest.raises(AttributeError, match="no attribute 'load_fabelworld'"):
+        datasets.load_fabelworld  # noqa: B018
 
 
 def test_tinyshakespeare_is_split_into_speeches(course, server):

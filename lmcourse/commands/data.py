@@ -1,6 +1,7 @@
 """`lmcourse data`: list, fetch, verify and describe the course's data."""
 
 import argparse
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -46,6 +47,10 @@ def _list(args: argparse.Namespace) -> int:
     for entry in datasets.entries().values():
         table.add_row(entry.name, entry.kind, _size(entry), entry.licence, _state(entry))
     Console().print(table)
+    absent = [entry for entry in datasets.entries().values() if not datasets.available(entry.name)]
+    if absent:
+        size = human_size(sum(entry.download_bytes or 0 for entry in absent))
+        print(f"\n`lmcourse data fetch --all` would download the {len(absent)} that are not here: {size}.")
     return 0
 
 
@@ -54,7 +59,12 @@ def _fetch(args: argparse.Namespace) -> int:
         raise UsageError(
             "name what to fetch, or give --all (not both); `lmcourse data list` shows what there is."
         )
-    return _for_each(args.names or datasets.entries(), _fetch_one)
+    # A plain `kill` would end Python on the spot; as an interrupt it lets the download clean up and stop pip.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _for_each(args.names or datasets.entries(), _fetch_one)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _fetch_one(name: str) -> str:
@@ -63,7 +73,7 @@ def _fetch_one(name: str) -> str:
     place = datasets.fetch(name)
     if not entry.is_downloaded:
         return "nothing to fetch: it comes with " + ("Python" if entry.kind == "stdlib" else "the course")
-    return f"{'is already in' if already else 'fetched into'} {place}"
+    return f"{'already in' if already else 'fetched into'} {place}"
 
 
 def _verify(args: argparse.Namespace) -> int:
