@@ -225,18 +225,20 @@ def between_special_tokens(texts: str | Iterable[str], special_tokens: Iterable[
         yield from [text] if pattern is None else pattern.split(text)[::2]
 
 
-def special_ids(special_tokens: Sequence[str], first: int = 0) -> dict[str, int]:
-    """Number special tokens from `first`.
+def special_ids(
+    special_tokens: Sequence[str], unknown_token: str | None = None, first: int = 0
+) -> dict[str, int]:
+    """Number special tokens from `first`, then the unknown token if there is one.
 
     Raises:
-        ValueError: if one is named twice.
+        ValueError: if one is named twice, or the special tokens are one string.
     """
     if isinstance(special_tokens, str):
         raise ValueError(f"special_tokens must be a sequence of strings; got the string {special_tokens!r}.")
-    numbered = {token: first + i for i, token in enumerate(special_tokens)}
-    if len(numbered) != len(special_tokens):
-        raise ValueError(f"special_tokens must not repeat; got {list(special_tokens)}.")
-    return numbered
+    names = [*special_tokens, *([] if unknown_token is None else [unknown_token])]
+    if len(set(names)) != len(names):
+        raise ValueError(f"special_tokens must not repeat, nor be the unknown token; got {names}.")
+    return {token: first + i for i, token in enumerate(names)}
 
 
 def write_atomically(path: Path, text: str) -> None:

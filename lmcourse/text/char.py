@@ -37,12 +37,11 @@ class CharTokenizer(Tokenizer):
             raise ValueError(f"characters must be strings of length 1; got {wrong[0]!r}.")
         if len(set(characters)) != len(characters):
             raise ValueError("characters must not repeat; give each character once.")
-        special_tokens = list(special_tokens)
-        specials = special_ids(special_tokens + ([] if unknown_token is None else [unknown_token]))
+        specials = special_ids(special_tokens, unknown_token)
         self._strings = [*specials, *characters]
         self._ids = {character: i for i, character in enumerate(characters, start=len(specials))}
         self._characters = list(characters)
-        self._special_arguments = special_tokens
+        self._special_arguments = list(special_tokens)
         self.unknown_token = unknown_token
         super().__init__(map(visible, self._strings), specials)
 
@@ -55,7 +54,7 @@ class CharTokenizer(Tokenizer):
         special_tokens: Sequence[str] = (),
     ) -> Self:
         """Return a tokenizer that knows the characters of the texts, in the order of their code points."""
-        marks = [*special_tokens, *([] if unknown_token is None else [unknown_token])]
+        marks = special_ids(special_tokens, unknown_token)
         characters = set().union(*between_special_tokens(texts, marks))
         return cls(sorted(characters), unknown_token, special_tokens)
 

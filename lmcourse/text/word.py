@@ -54,12 +54,11 @@ class WordTokenizer(Tokenizer):
             raise ValueError(f"words must each be one word or one mark; got {wrong[0]!r}.")
         if len(set(words)) != len(words):
             raise ValueError("words must not repeat; give each word once.")
-        special_tokens = list(special_tokens)
-        specials = special_ids([*special_tokens, unknown_token])
+        specials = special_ids(special_tokens, unknown_token)
         self._strings = [*specials, *words]
         self._words = list(words)
         self._ids = {word: i for i, word in enumerate(words, start=len(specials))}
-        self._special_arguments = special_tokens
+        self._special_arguments = list(special_tokens)
         self.unknown_token = unknown_token
         self.lowercase = lowercase
         super().__init__(map(visible, self._strings), specials)
@@ -94,17 +93,19 @@ class WordTokenizer(Tokenizer):
         Raises:
             ValueError: if min_count is below 1, or max_size too small for the special tokens.
         """
-        marks = len(special_ids([*special_tokens, unknown_token]))
+        marks = special_ids(special_tokens, unknown_token)
         if min_count < 1:
             raise ValueError(f"min_count must be at least 1; got {min_count}.")
-        if max_size is not None and max_size < marks:
-            raise ValueError(f"max_size must hold the {marks} special and unknown tokens; got {max_size}.")
+        if max_size is not None and max_size < len(marks):
+            raise ValueError(
+                f"max_size must hold the {len(marks)} special and unknown tokens; got {max_size}."
+            )
         counts: Counter[str] = Counter()
-        for part in between_special_tokens(texts, [*special_tokens, unknown_token]):
+        for part in between_special_tokens(texts, marks):
             counts.update(split_words(part, lowercase))
         by_frequency = sorted(counts, key=lambda word: (-counts[word], word))
         words = [word for word in by_frequency if counts[word] >= min_count]
-        room = None if max_size is None else max_size - marks
+        room = None if max_size is None else max_size - len(marks)
         return cls(words[:room], unknown_token, special_tokens, lowercase)
 
     def to_config(self) -> dict[str, Any]:

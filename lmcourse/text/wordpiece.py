@@ -75,9 +75,7 @@ class WordPieceTokenizer(Tokenizer):
             raise ValueError("vocab must not repeat; give each piece once.")
         if special_tokens is None:
             special_tokens = [token for token in BERT_SPECIAL_TOKENS if token in ids]
-        required = special_ids(
-            [token for token in special_tokens if token != unknown_token] + [unknown_token]
-        )
+        required = special_ids(special_tokens, None if unknown_token in special_tokens else unknown_token)
         missing = [token for token in required if token not in ids]
         if missing:
             raise ValueError(
@@ -125,7 +123,9 @@ class WordPieceTokenizer(Tokenizer):
         Raises:
             ValueError: if the texts hold no word.
         """
-        reserved = list(dict.fromkeys([*special_tokens, unknown_token]))
+        reserved = list(
+            special_ids(special_tokens, None if unknown_token in special_tokens else unknown_token)
+        )
         parts = list(between_special_tokens(texts, reserved))
         if not any(part.strip() for part in parts):
             raise ValueError("texts must hold at least one word to learn from; got none.")
