@@ -177,7 +177,7 @@ def _assert_arrays(actual: np.ndarray, expected: np.ndarray, what: str, rtol: fl
         wrong = actual != expected
     if wrong.any():
         where = _first(wrong)
-        raise CheckFailure(brief(expected[where]), brief(actual[where]), f"{_at(where)}{_of(what)}")
+        raise CheckFailure(brief(expected[where]), brief(actual[where]), _where(where, what))
 
 
 def _assert_keys(actual: Mapping, expected: Mapping, what: str) -> None:
@@ -221,6 +221,10 @@ def _first(wrong: np.ndarray) -> tuple[int, ...]:
 
 def _at(where: tuple[int, ...]) -> str:
     return f"at [{', '.join(map(str, where))}]" if where else ""
+
+
+def _where(where: tuple[int, ...], what: str) -> str:
+    return f"{_at(where)}{_of(what)}" if where else _of(what, "for ")
 
 
 def _along(where: tuple[int, ...], axis: int, dimensions: int) -> str:

@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lmcourse.grading.exercise import answer_names
-from lmcourse.grading.outcomes import CRASHED, MissingAnswer, Outcome, Test, outcome_of
+from lmcourse.grading.outcomes import MissingAnswer, Outcome, Test, outcome_of
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 
@@ -46,8 +50,9 @@ def run_checks(
         answers: what the learner's notebook defines, by name.
         number: the exercise to run, as in "1.3"; default: all.
         skip: names of tests to leave out.
-        timeout: how long one test may take, in seconds. A loop is stopped from Python: what hangs inside
-            compiled code, or catches every exception, needs a process of its own.
+        timeout: how long one test may take, in seconds. What hangs inside compiled code or swallows every
+            exception is not stopped, and nothing is outside the main thread or without SIGALRM: that takes a
+            process of its own, as `grade` has.
         on_collected: called with all tests of the chapter before the first runs.
         on_start: called before each test.
         on_outcome: called after each test.
@@ -67,8 +72,8 @@ def run_checks(
         raise ChecksError(f"{checks.name} holds no test with @exercise.")
     if status == "interrupted":
         raise KeyboardInterrupt
-    for test in session.unfinished():
-        session.finish(Outcome(test.name, CRASHED, "the answer stopped the tests"))
+    if len(session.outcomes) < len(session.chosen):
+        raise ChecksError(f"{checks.name} stopped after {len(session.outcomes)} tests.")
     return session.tests, session.outcomes
 
 
@@ -103,10 +108,6 @@ class _Session:
         self.chosen: list[Test] = []
         self.outcomes: list[Outcome] = []
         self.errors: list[str] = []
-
-    def unfinished(self) -> list[Test]:
-        done = {outcome.test for outcome in self.outcomes}
-        return [test for test in self.chosen if test.name not in done]
 
     def finish(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -148,10 +149,16 @@ class _Session:
             if name not in self.answers:
                 raise MissingAnswer(f"the notebook defines no `{name}`")
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: Any) -> Any:
+        """Keep an answer that calls `pytest.exit` from ending the session."""
+        try:
+            return (yield)
+        except pytest.exit.Exception as error:
+            raise RuntimeError("the answer tried to stop the tests") from error
+
     def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
         """Take the exception itself: pytest's own report would print the learner's objects, which may fail."""
-        import pytest
-
         error = call.excinfo.value if call.excinfo else None
         if error is not None or call.when == "call":
             done = self.outcomes and self.outcomes[-1].test == item.course_test.name
@@ -163,10 +170,9 @@ class _Session:
 
 def _pytest(checks: Path, session: _Session, timeout: float) -> str:
     """Run pytest with nothing of the learner's folder: no configuration, no plugins, no files written."""
-    import pytest
-
     options = [f"-pno:{plugin}" for plugin in (*_SWITCHED_OFF, *_MORE_SWITCHED_OFF)]
-    options += ["-ppytest_timeout", f"--timeout={timeout}", "--timeout-disable-debugger-detection"]
+    options += ["-ppytest_timeout", f"--timeout={timeout if _has_alarm() else 0}", "--timeout-method=signal"]
+    options += ["--timeout-disable-debugger-detection"]
     options += [f"--rootdir={checks.parent}", f"-c{os.devnull}", "--noconftest", "--import-mode=importlib"]
     options += ["--quiet", "--no-header", "--no-summary", "-Wignore", str(checks)]
     with _quiet(), _own_settings():
@@ -174,6 +180,11 @@ def _pytest(checks: Path, session: _Session, timeout: float) -> str:
     if status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
         raise ChecksError(f"pytest could not run {checks.name}.")
     return "interrupted" if status == pytest.ExitCode.INTERRUPTED and not session.errors else "done"
+
+
+def _has_alarm() -> bool:
+    """Tell whether a test can be stopped here; pytest-timeout's other way would end the whole process."""
+    return hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager

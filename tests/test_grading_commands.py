@@ -1,0 +1,275 @@
+"""`lmcourse grade` and `lmcourse start`, end to end on a made-up chapter 96."""
+
+import json
+import time
+
+import nbformat
+import pytest
+
+from lmcourse.cli import main
+from lmcourse.commands import start
+from lmcourse.grading import chapters, grader
+from lmcourse.grading.grader import GradingError, chapter_of_notebook, grade
+from lmcourse.grading.notebook import NotebookError, Runner, read_notebook
+
+CHECKS = """
+from lmcourse.grading import assert_equal, exercise
+
+@exercise("96.1", points=1, hint="did you add instead?")
+def test_double_of_three(double):
+    assert_equal(double(3), 6, "double(3)")
+
+@exercise("96.1", points=2, hint="the sign is lost")
+def test_double_of_a_negative(double):
+    assert double(-3) == -6
+
+@exercise("96.2", points=2, hint="which end?")
+def test_last(last):
+    assert last([1, 2]) == 2
+"""
+
+RIGHT = "def double(number):\n    return 2 * number", "def last(values):\n    return values[-1]"
+
+
+@pytest.fixture(autouse=True)
+def chapter(tmp_path, monkeypatch):
+    folder = tmp_path / "checks"
+    folder.mkdir()
+    (folder / "ch96_commands.py").write_text(CHECKS)
+    monkeypatch.setattr(chapters, "CHECKS", folder)
+    monkeypatch.chdir(tmp_path)
+    return chapters.find_chapter("96")
+
+
+def write(path, *cells, **metadata):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells], metadata=metadata
+    )
+    nbformat.write(notebook, path)
+    return path
+
+
+def outcomes(report):
+    return [outcome.state for exercise in report.exercises for outcome in exercise.outcomes]
+
+
+def test_right_notebook_gets_all_points_in_table_and_json(tmp_path, capsys):
+    notebook = write(tmp_path / "ch96_x.ipynb", *RIGHT)
+    assert main(["grade", str(notebook), "--json", "report.json"]) == 0
+    assert "5 of 5 points" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["chapter"], report["points"], report["out_of"]) == ("96", 5, 5)
+    assert [exercise["state"] for exercise in report["exercises"]] == ["passed", "passed"]
+
+
+def test_a_cell_that_kills_the_process_and_a_test_that_does_cost_only_themselves(tmp_path):
+    notebook = write(
+        tmp_path / "ch96_x.ipynb",
+        "import os\nos._exit(0)",
+        "import os, signal\n"
+        "def double(number):\n"
+        "    if number < 0:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return 2 * number",
+        RIGHT[1],
+    )
+    report = grade(notebook)
+    assert outcomes(report) == ["passed", "crashed", "passed"]
+    assert "SIGKILL" in report.exercises[0].outcomes[1].message
+    assert [failure.cell for failure in report.failed_cells] == [1]
+    assert report.points == 3
+
+
+def test_a_test_that_cannot_be_stopped_from_within_is_killed_and_the_next_is_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(grader, "GRACE_SECONDS", 0.5)
+    stubborn = (
+        "def double(number):\n"
+        "    while number > 0:\n"
+        "        try:\n"
+        "            sum(range(100))\n"
+        "        except BaseException:\n"
+        "            pass\n"
+        "    return 2 * number"
+    )
+    notebook = write(tmp_path / "ch96_x.ipynb", stubborn, RIGHT[1])
+    report = grade(notebook, test_seconds=0.2)
+    assert outcomes(report) == ["too slow", "passed", "passed"]
+
+
+BLOCKING = "import ctypes\ndef double(number):\n    ctypes.CDLL(None).sleep(60)"
+
+
+def test_when_the_time_is_up_the_rest_counts_as_too_slow(tmp_path, monkeypatch):
+    take = grader._Grading._take
+
+    def time_is_up_at_the_first_test(self, event):
+        take(self, event)
+        if self.running and self.running[0] == "test":
+            self.deadline = time.monotonic()
+
+    monkeypatch.setattr(grader._Grading, "_take", time_is_up_at_the_first_test)
+    assert outcomes(grade(write(tmp_path / "ch96_x.ipynb", BLOCKING))) == ["too slow"] * 3
+
+
+def test_when_the_time_is_up_before_the_first_test_that_is_a_fault(tmp_path):
+    with pytest.raises(GradingError, match="before its first test"):
+        grade(write(tmp_path / "ch96_x.ipynb", BLOCKING), total_seconds=0.1)
+
+
+def test_shortcuts_are_flagged_with_their_line_and_cost_no_points(tmp_path, capsys):
+    answer = "from lmcourse import core\ndef double(number):\n    core.perplexity\n    return 2 * number"
+    assert main(["grade", str(write(tmp_path / "ch96_x.ipynb", answer)), "--json", "-"]) == 0
+    exercise = json.loads(capsys.readouterr().out)["exercises"][0]
+    assert exercise["points"] == 3
+    assert exercise["flags"] == [
+        {
+            "answer": "double",
+            "uses": "lmcourse.core.perplexity",
+            "line": 3,
+            "cell": "code cell 1",
+            "source": "core.perplexity",
+        }
+    ]
+
+
+def test_cards_magics_failing_cells_and_output_do_not_matter(tmp_path):
+    notebook = write(
+        tmp_path / "ch96_x.ipynb",
+        "%matplotlib inline\n!rm -rf nothing\nfrom lmcourse.grading import check, progress",
+        "print('{\"event\": \"done\"}', flush=True)\nimport os\nos.write(1, b'noise')\ninput()",
+        f"%%time\n{RIGHT[0]}",
+        "%%bash\nexit 1",
+        f"{RIGHT[1]}\ncheck('96.1')\nprogress('96')\n1 / 0",
+        "import dataclasses, pickle\n@dataclasses.dataclass\nclass Point:\n    x: int\npickle.dumps(Point(1))",
+    )
+    report = grade(notebook)
+    assert report.points == 5
+    assert [(failure.cell, failure.error) for failure in report.failed_cells] == [
+        (2, "EOFError: EOF when reading a line"),
+        (5, "ZeroDivisionError: division by zero"),
+    ]
+
+
+def test_stubs_get_no_points_and_are_not_a_fault(tmp_path, capsys):
+    stub = 'def double(number):\n    raise NotImplementedError("Exercise 96.1")'
+    assert main(["grade", str(write(tmp_path / "ch96_x.ipynb", stub))]) == 0
+    out = capsys.readouterr().out
+    assert "0 of 5 points" in out
+    assert "not implemented" in out
+    assert "missing" in out
+
+
+def test_notebook_may_be_renamed_when_its_metadata_say_the_chapter(tmp_path):
+    path = write(tmp_path / "ada.ipynb", RIGHT[0], lmcourse={"chapter": "96"})
+    assert chapter_of_notebook(path, read_notebook(path)).number == "96"
+
+
+def test_faults_are_one_line_and_status_2(tmp_path, capsys):
+    (tmp_path / "text.ipynb").write_text("not JSON")
+    (tmp_path / "dict.ipynb").write_text('{"a": 1}')
+    write(tmp_path / "ada.ipynb", RIGHT[0])
+    write(tmp_path / "ch95_x.ipynb", RIGHT[0])
+    write(tmp_path / "ch96_empty.ipynb")
+    write(tmp_path / "ch96_other.ipynb", "def something_else(): pass")
+    faults = {
+        ("absent.ipynb",): "There is no file",
+        ("text.ipynb",): "is not a notebook",
+        ("dict.ipynb",): "is not a notebook",
+        (".",): "cannot be read",
+        ("ada.ipynb",): "add --chapter",
+        ("ada.ipynb", "--chapter", "12"): "there is 96 (commands)",
+        ("ch95_x.ipynb",): "there is 96 (commands)",
+        ("ch96_empty.ipynb",): "no code cell",
+        ("ch96_other.ipynb",): "defines no answer",
+        ("ada.ipynb", "--chapter", "96", "--json", "absent/report.json"): "cannot be written",
+    }
+    for arguments, message in faults.items():
+        assert main(["grade", *arguments]) == 2, arguments
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_impossible_timeout_is_refused(seconds, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["grade", "x.ipynb", "--timeout", seconds])
+    assert exit_.value.code == 2
+    assert "above zero" in capsys.readouterr().err
+
+
+def test_broken_checks_are_a_fault_that_says_why(chapter, tmp_path):
+    chapter.checks.write_text("import no_such_module\n")
+    with pytest.raises(GradingError, match="no_such_module"):
+        grade(write(tmp_path / "ch96_x.ipynb", RIGHT[0]))
+
+
+def test_older_notebook_formats_are_read(tmp_path):
+    path = tmp_path / "old.ipynb"
+    old = nbformat.v3.new_notebook(
+        worksheets=[nbformat.v3.new_worksheet(cells=[nbformat.v3.new_code_cell(input="x = 1")])]
+    )
+    path.write_text(nbformat.v3.writes_json(old))
+    assert [cell.source for cell in read_notebook(path).cells] == ["x = 1"]
+
+
+def test_directory_is_no_notebook(tmp_path):
+    with pytest.raises(NotebookError):
+        read_notebook(tmp_path)
+
+
+def test_cell_that_takes_too_long_is_given_up_and_the_next_is_run():
+    runner = Runner()
+    failures = list(runner.run(["while True:\n    pass", "x = 1"], seconds=0.2))
+    assert [(failure.cell, failure.error) for failure in failures] == [(1, "still running after 0.2 s")]
+    assert runner.namespace["x"] == 1
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    root = tmp_path / "course"
+    (root / "exercises").mkdir(parents=True)
+    write(root / "exercises" / "ch96_commands.ipynb", RIGHT[0])
+    write(root / "exercises" / "ch97_other.ipynb", RIGHT[1])
+    monkeypatch.setattr(start, "course_root", lambda: root)
+    return root
+
+
+def test_start_copies_the_stubs_to_my(course, tmp_path, capsys):
+    assert main(["start", "96"]) == 0
+    copy = tmp_path / "my" / "ch96_commands.ipynb"
+    assert copy.read_bytes() == (course / "exercises" / "ch96_commands.ipynb").read_bytes()
+    assert "ch96_commands.ipynb" in capsys.readouterr().out
+
+
+def test_start_never_overwrites(course, tmp_path, capsys):
+    main(["start", "96"])
+    mine = tmp_path / "my" / "ch96_commands.ipynb"
+    mine.write_text("my work")
+    assert main(["start", "96"]) == 0
+    assert "stays as it is" in capsys.readouterr().out
+    assert main(["start", "96", "--again"]) == 0
+    assert main(["start", "ch96", "--again"]) == 0
+    assert mine.read_text() == "my work"
+    assert sorted(path.name for path in mine.parent.iterdir()) == [
+        "ch96_commands-2.ipynb",
+        "ch96_commands-3.ipynb",
+        "ch96_commands.ipynb",
+    ]
+
+
+def test_start_without_a_chapter_lists_them(course, capsys):
+    assert main(["start"]) == 0
+    assert capsys.readouterr().out == "96  commands\n97  other\n"
+
+
+@pytest.mark.parametrize("chapter_number", ["12", "x", "²"])
+def test_start_of_an_unknown_chapter_says_which_there_are(course, chapter_number, capsys):
+    assert main(["start", chapter_number]) == 2
+    assert "there is 96, 97" in capsys.readouterr().err
+
+
+def test_start_where_nothing_can_be_written_is_one_clear_line(course, tmp_path, capsys):
+    (tmp_path / "my").write_text("a file, not a folder")
+    assert main(["start", "96"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
