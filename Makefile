@@ -79,11 +79,11 @@ proofs: $(READY) # every stub red, every solution green, every wrong answer caug
 notebooks: $(READY)
 	$(NBVAL) $(NOTEBOOKS)
 
-chapters: $(READY) ## run the chapters' notebooks again and keep their outputs; CHAPTER=03 for one
-	$(BIN)/python -m tools.notebooks execute $(filter chapters/%,$(NOTEBOOKS))
+chapters: $(READY) ## run chapters and solutions again and keep their outputs; CHAPTER=03 for one
+	$(BIN)/python -m tools.notebooks execute $(filter-out exercises/%,$(NOTEBOOKS))
 
-exercises: $(READY) ## make exercises/ from solutions/
-	$(BIN)/python -m tools.make_exercises
+exercises: $(READY) ## make exercises/ from solutions/; CHAPTER=03 for one
+	$(BIN)/python -m tools.make_exercises $(CHAPTER)
 
 leaderboard: $(READY) ## make README's table from data/results/
 	$(BIN)/python -m tools.leaderboard

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # The same in every notebook, so that a learner's Python version never shows up as a change.
 METADATA = {
-    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 # "alt" describes the images that a cell shows, for those who cannot see them.
@@ -32,7 +32,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 # A clone with its pictures stays small enough to fetch on a slow line.
 LARGEST_BYTES = 1_500_000
 
-MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:home|Users|root|tmp|work|var/folders)/\w|[A-Z]:\\{1,2}Users")
+MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|Users|root|tmp|work|var/folders)/\w|[A-Z]:\\{1,2}Users")
 MEMORY_ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 IMAGE_TAG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 EMPTY_ALT_MARKDOWN = re.compile(r"!\[\s*\]\(")
@@ -83,13 +83,19 @@ def environment() -> dict[str, str]:
 
 def clean(notebook: NotebookNode) -> None:
     """Remove, in place, what differs from one execution or machine to the next."""
-    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.metadata = nbformat.from_dict(common_metadata(notebook))
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict(
             {k: v for k, v in cell.metadata.items() if k in KEPT_CELL_METADATA}
         )
         if cell.cell_type == "code":
             cell.outputs = [clean_output(output) for output in cell.outputs if not is_stderr(output)]
+
+
+def common_metadata(notebook: NotebookNode) -> dict:
+    """Return the metadata a notebook should have: the common ones, and what the course notes on its own behalf."""
+    own = {"lmcourse": notebook.metadata.lmcourse} if "lmcourse" in notebook.metadata else {}
+    return own | METADATA
 
 
 def is_stderr(output: NotebookNode) -> bool:
@@ -124,19 +130,24 @@ def check(path: Path) -> list[str]:
         nbformat.validate(notebook)
     except (nbformat.ValidationError, nbformat.reader.NotJSONError, json.JSONDecodeError) as error:
         return [*faults, f"is no valid notebook: {str(error).splitlines()[0]}"]
+    faults += id_faults(path)
     faults += notebook_faults(notebook)
     for number, cell in enumerate(notebook.cells, start=1):
         faults += [f"cell {number} ({cell.get('id')}) {fault}" for fault in cell_faults(cell)]
     return [f"{path}: {fault}" for fault in faults]
 
 
-def notebook_faults(notebook: NotebookNode) -> Iterator[str]:
-    """Yield what is wrong with a notebook as a whole."""
-    if notebook.metadata != METADATA:
-        yield f"has metadata {json.dumps(notebook.metadata)}; `execute` writes the common ones"
-    ids = [cell.get("id") for cell in notebook.cells]
+def id_faults(path: Path) -> Iterator[str]:
+    """Yield what is wrong with the cells' ids as they are in the file: nbformat invents those it misses."""
+    ids = [cell.get("id") for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     if None in ids or len(set(ids)) < len(ids):
         yield "has cells without an id of their own"
+
+
+def notebook_faults(notebook: NotebookNode) -> Iterator[str]:
+    """Yield what is wrong with a notebook as a whole."""
+    if notebook.metadata != common_metadata(notebook):
+        yield f"has metadata {json.dumps(notebook.metadata)}; `execute` writes the common ones"
     counts = [cell.execution_count for cell in code_cells(notebook)]
     if counts != list(range(1, len(counts) + 1)):
         yield f"was not run once from top to bottom: its cells are numbered {counts}"
