@@ -739,3 +739,13 @@ def test_human_eval_has_164_problems():
         pytest.skip("human-eval is not in the cache: lmcourse data fetch human-eval")
     with gzip.open(datasets.path("human-eval")) as lines:
         assert sum(1 for _ in lines) == 164  # Chen et al. 2021, section 2.2
+
+
+def test_a_deduplicated_corpus_holds_no_long_line_twice():
+    corpus = datasets.Corpus(
+        "two", ["The same long line of text.\nShort.", "The same long line of text.\nShort."]
+    )
+    assert corpus.deduplicated().documents == ["The same long line of text.\nShort.", "Short."]
+    lines = [line.strip() for line in datasets.load_pythondocs().deduplicated().text.split("\n")]
+    long_lines = [line for line in lines if len(line) >= 20]
+    assert len(set(long_lines)) == len(long_lines) > 1_000

@@ -137,6 +137,15 @@ def test_modified_kneser_ney_discounts_follow_equation_26():
     assert ModifiedKneserNey().discounts(level) == pytest.approx((0.5, 1.1, 5 / 3))
 
 
+@pytest.mark.parametrize("sizes", [(10, 5, 3, 0), (10, 1, 6, 9)], ids=["no n4", "a discount below zero"])
+def test_modified_kneser_ney_falls_back_where_it_cannot_estimate(sizes):
+    # Of the second: Y = 10 / 12, D2 = 2 - 3Y·6/1 < 0, which would give to the seen what only the unseen lack.
+    counts = np.repeat([1, 2, 3, 4], sizes)
+    zeros = np.zeros(1)
+    level = Level(2, counts, np.zeros(len(counts), int), zeros, zeros, zeros, 30)
+    assert ModifiedKneserNey().discounts(level) == (0.5, 1.0, 1.5)
+
+
 def test_stupid_backoff_scores_equal_those_worked_by_hand():
     # Brants et al. 2007, equation 5: c(ab)/c(a) = 1/2; aa unseen: 0.4 · 2/4; after c nothing seen: 0.4 · 2/4.
     model = fitted("stupid-backoff")

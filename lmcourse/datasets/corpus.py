@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import hashlib
 
+from lmcourse.text.cleaning import remove_duplicate_lines
+
 # What stands between two documents in a corpus's text.
 SEPARATOR = "\n\n"
 
@@ -49,6 +51,15 @@ class Corpus:
             f"{self.name}: {len(self.documents):,} documents, {len(self.text):,} characters, "
             f"{self.utf8_bytes:,} bytes of UTF-8, SHA-256 {self.sha256[:12]}"
         )
+
+    def deduplicated(self) -> "Corpus":
+        """Return the corpus with every line of 20 characters or more kept only where it comes first.
+
+        Without this, what is held out may stand in the training part as well: then memory passes for skill.
+        """
+        seen: set[str] = set()
+        documents = [remove_duplicate_lines(document, seen=seen) for document in self.documents]
+        return Corpus(f"{self.name} (deduplicated)", [document for document in documents if document.strip()])
 
     def split(self, held_out: float = 0.1, seed: int = 0) -> tuple["Corpus", "Corpus"]:
         """Hold out whole documents, so that no sentence of one is on both sides.

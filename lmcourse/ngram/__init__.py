@@ -3,6 +3,7 @@
 from lmcourse.ngram.arpa import ArpaError, read_arpa, write_arpa
 from lmcourse.ngram.counts import NgramCounts, NgramTable
 from lmcourse.ngram.model import NgramModel
+from lmcourse.ngram.shannon import GuessingGame, entropy_bounds_bits, guess_ranks
 from lmcourse.ngram.smoothing import (
     SMOOTHINGS,
     AbsoluteDiscounting,
@@ -23,6 +24,7 @@ __all__ = [
     "AbsoluteDiscounting",
     "AddK",
     "ArpaError",
+    "GuessingGame",
     "JelinekMercer",
     "KneserNey",
     "MaximumLikelihood",
@@ -35,6 +37,8 @@ __all__ = [
     "WittenBell",
     "continuation_counts",
     "counts_of_counts",
+    "entropy_bounds_bits",
+    "guess_ranks",
     "read_arpa",
     "write_arpa",
 ]

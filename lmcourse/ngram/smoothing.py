@@ -253,13 +253,17 @@ class KneserNey(AbsoluteDiscounting):
     continuation = True
 
 
+# What KenLM's lmplz offers as its fallback.
+FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
+
+
 @dataclasses.dataclass
 class ModifiedKneserNey(KneserNey):
     """Kneser-Ney with three discounts, for counts of one, two, and three or more.
 
     Args:
-        discount: none can be given; the three are estimated for each order from n₁ … n₄. Where one of these is zero
-            they cannot be, and 0.5, 1 and 1.5 are used.
+        discount: none can be given; the three are estimated for each order from n₁ … n₄. Where one of these is zero,
+            or a text is so regular that an estimate takes nothing or more than there is, 0.5, 1 and 1.5 are used.
 
     Reference: Chen and Goodman, section 3, equation 26.
     """
@@ -277,11 +281,11 @@ class ModifiedKneserNey(KneserNey):
         """Return D₁, D₂ and D₃₊."""
         n1, n2, n3, n4 = counts_of_counts(level.counts, 4)
         if not (n1 and n2 and n3 and n4):
-            return 0.5, 1.0, 1.5
+            return FALLBACK_DISCOUNTS
         y = n1 / (n1 + 2 * n2)
         estimates = 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3
-        # Odd counts of counts can give a discount below zero; to take nothing is then the nearest sense.
-        return tuple(max(estimate, 0.0) for estimate in estimates)
+        usable = all(0 < estimate <= r for r, estimate in enumerate(estimates, start=1))
+        return estimates if usable else FALLBACK_DISCOUNTS
 
 
 @dataclasses.dataclass

@@ -1,0 +1,16 @@
+"""The course's figures: one palette, one style, and the pictures that come back in every chapter."""
+
+from lmcourse.plotting.figures import excess_by_label, label_lines, learning_curves
+from lmcourse.plotting.style import FLOOR, PALETTE, colour_of, figure, floor_line, show
+
+__all__ = [
+    "FLOOR",
+    "PALETTE",
+    "colour_of",
+    "excess_by_label",
+    "figure",
+    "floor_line",
+    "label_lines",
+    "learning_curves",
+    "show",
+]
