@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from lmcourse.grading import chapters
 from lmcourse.grading.engine import collect, run_checks
-from lmcourse.grading.notebook import CellFailure, Runner, code_cells, silent_cards
+from lmcourse.grading.notebook import CellFailure, Runner, read_notebook, silent_cards
 from lmcourse.grading.outcomes import PASSED, Outcome, Test
 from tests.wrong import Answer, answers_in
 
@@ -61,7 +59,7 @@ def executed(notebook: Path) -> tuple[Mapping[str, Any], list[CellFailure]]:
     """Execute a notebook; return what it defines and the cells that failed."""
     runner = Runner()
     with silent_cards():
-        failures = list(runner.run(code_cells(nbformat.read(notebook, as_version=4))))
+        failures = list(runner.run(read_notebook(notebook).code))
     return runner.namespace, failures
 
 

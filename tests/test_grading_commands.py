@@ -210,7 +210,7 @@ def test_older_notebook_formats_are_read(tmp_path):
         worksheets=[nbformat.v3.new_worksheet(cells=[nbformat.v3.new_code_cell(input="x = 1")])]
     )
     path.write_text(nbformat.v3.writes_json(old))
-    assert [cell.source for cell in read_notebook(path).cells] == ["x = 1"]
+    assert read_notebook(path).code == ["x = 1"]
 
 
 def test_directory_is_no_notebook(tmp_path):

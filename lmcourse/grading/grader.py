@@ -17,7 +17,7 @@ from typing import Any
 
 from lmcourse.grading.chapters import Chapter, chapter_number_in, find_chapter
 from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
-from lmcourse.grading.notebook import CellFailure, NotebookError, code_cells, read_notebook
+from lmcourse.grading.notebook import CellFailure, Notebook, NotebookError, read_notebook
 from lmcourse.grading.outcomes import CRASHED, PASSED, TOO_SLOW, Outcome, Test
 from lmcourse.grading.shortcuts import Shortcut
 from lmcourse.paths import PACKAGE
@@ -168,9 +168,11 @@ def grade(
     notebook = Path(notebook).resolve()
     contents = read_notebook(notebook)
     chapter = chapter or chapter_of_notebook(notebook, contents)
-    if not code_cells(contents):
+    if not contents.code:
         raise GradingError(f"{notebook.name} has no code cell, so no answer.")
-    grading = _Grading(notebook, chapter, test_seconds, cell_seconds, time.monotonic() + total_seconds)
+    grading = _Grading(
+        notebook, contents, chapter, test_seconds, cell_seconds, time.monotonic() + total_seconds
+    )
     grading.run()
     if not grading.defined:
         names = ", ".join(dict.fromkeys(name for test in grading.tests for name in test.answers))
@@ -181,7 +183,7 @@ def grade(
     return grading.report()
 
 
-def chapter_of_notebook(path: Path, contents: Any) -> Chapter:
+def chapter_of_notebook(path: Path, contents: Notebook) -> Chapter:
     """Return the chapter whose exercises a notebook holds.
 
     The stubs carry it in their metadata (`lmcourse.chapter`), so a learner may rename the file; otherwise the
@@ -191,7 +193,8 @@ def chapter_of_notebook(path: Path, contents: Any) -> Chapter:
         NotebookError: if neither says it.
         UnknownChapter: if there is no such chapter.
     """
-    number = contents.metadata.get("lmcourse", {}).get("chapter") or chapter_number_in(path.name)
+    course = contents.metadata.get("lmcourse")
+    number = (isinstance(course, dict) and course.get("chapter")) or chapter_number_in(path.name)
     if not number:
         raise NotebookError(f"{path.name} does not say which chapter it is for: add --chapter NN.")
     return find_chapter(number)
@@ -201,9 +204,16 @@ class _Grading:
     """The state of a grading across the processes it takes."""
 
     def __init__(
-        self, notebook: Path, chapter: Chapter, test_seconds: float, cell_seconds: float, deadline: float
+        self,
+        notebook: Path,
+        contents: Notebook,
+        chapter: Chapter,
+        test_seconds: float,
+        cell_seconds: float,
+        deadline: float,
     ):
         self.notebook = notebook
+        self.contents = contents
         self.chapter = chapter
         self.test_seconds = test_seconds
         self.cell_seconds = cell_seconds
@@ -241,7 +251,7 @@ class _Grading:
     def _one_process(self) -> tuple[str, str] | None:
         """Follow one process; return None when it did everything, else (state, message) of what it was at."""
         job = {
-            "notebook": str(self.notebook),
+            "cells": self.contents.code,
             "checks": str(self.chapter.checks),
             "skip_cells": sorted(self.given_up),
             "skip_tests": sorted(self.outcomes),

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from lmcourse.grading.cards import shortcuts_of
 from lmcourse.grading.engine import ChecksError, run_checks
-from lmcourse.grading.notebook import NotebookError, Runner, code_cells, read_notebook, silent_cards
+from lmcourse.grading.notebook import Runner, silent_cards
 from lmcourse.grading.outcomes import Outcome, Test
 
 
@@ -28,7 +28,7 @@ def main() -> None:
 
     try:
         work(job, tell)
-    except (ChecksError, NotebookError) as error:
+    except ChecksError as error:
         tell("fault", message=str(error))
     tell("done")
     # What the notebook left running must not keep the process alive.
@@ -39,21 +39,18 @@ def work(job: dict[str, Any], tell: Any) -> None:
     """Execute the notebook and run the tests.
 
     Args:
-        job: notebook, checks (paths), skip_cells, skip_tests, cell_seconds and test_seconds.
+        job: cells (sources), checks (a path), skip_cells, skip_tests, cell_seconds and test_seconds.
         tell: called with the name of an event and what belongs to it.
 
     Raises:
         ChecksError: if the checks cannot be run.
-        NotebookError: if the notebook cannot be read.
     """
-    path = Path(job["notebook"])
-    cells = code_cells(read_notebook(path))
-    sys.path.insert(0, str(path.parent))
+    sys.path.insert(0, os.getcwd())  # as in a notebook's kernel
     runner = Runner()
     sys.modules["__main__"] = runner.main  # where dataclasses and pickle look a class's module up
     with silent_cards():
         for failure in runner.run(
-            cells,
+            job["cells"],
             skip=set(job["skip_cells"]),
             seconds=job["cell_seconds"],
             on_start=lambda cell: tell("cell", cell=cell),
