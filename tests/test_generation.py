@@ -137,6 +137,10 @@ def test_ties_at_the_edge_go_to_the_smaller_id():
     np.testing.assert_allclose(np.exp(keep_top_p(scores, 0.4)), [[0.5, 0.5, 0, 0]], atol=1e-15)
 
 
+def test_top_p_keeps_the_most_probable_token_however_small_p_is():
+    np.testing.assert_array_equal(np.exp(keep_top_p(np.log([[0.2, 0.5, 0.3]]), 1e-300)), [[0, 1, 0]])
+
+
 def test_top_p_of_one_keeps_even_what_rounding_would_lose():
     log_probs = keep_top_p([[0.0, -80.0]], 1.0)  # 1 + e^-80 is 1 in float64
     assert np.isfinite(log_probs).all()
@@ -327,18 +331,24 @@ def test_impossible_tokens_raise_no_warning():
     assert beam_search(CYCLE, [0], 3)[0].ids == (1, 2, 3)
 
 
-def test_generation_uses_the_models_own_decoder():
-    class Cached(Bigram):
-        decoders = 0
+class CountingDecoder(RecomputingDecoder):
+    appended = 0
 
+    def append(self, ids):
+        self.appended += 1
+        super().append(ids)
+
+
+@pytest.mark.parametrize("search", [lambda m: generate(m, [[0]], 3), lambda m: beam_search(m, [0], 3)])
+def test_generation_uses_the_models_own_decoder_and_extends_it_no_further_than_needed(search):
+    class Cached(Bigram):
         def decoder(self, prefixes):
-            self.decoders += 1
-            return RecomputingDecoder(self, prefixes)
+            self.last_decoder = CountingDecoder(self, prefixes)
+            return self.last_decoder
 
     model = Cached(CYCLE.table)
-    generate(model, [[0]], 2)
-    beam_search(model, [0], 2)
-    assert model.decoders == 2
+    search(model)
+    assert model.last_decoder.appended == 2  # nothing reads the distribution after the third token
 
 
 def continuations(model, prompt, length, stop):
@@ -381,6 +391,14 @@ def test_one_beam_is_greedy(seed):
     [hypothesis] = beam_search(model, [1], 12, beams=1, stop=[0])
     assert list(hypothesis.ids) == greedy
     assert hypothesis.finished == (len(greedy) < 12)
+
+
+def test_a_finished_hypothesis_keeps_its_place_in_the_beam():
+    # Token 2 stops, and takes one of two places at the first step; one hypothesis goes on alone.
+    model = Bigram([[0.6, 0, 0.4], [0, 1, 0], [0, 0, 1]])
+    found = beam_search(model, [0], 3, beams=2, stop=[2])
+    assert model.rows_asked == [1, 1, 1]
+    assert [hypothesis.finished for hypothesis in found] == [True, False]
 
 
 def test_a_wider_beam_finds_the_text_that_greedy_misses():
