@@ -133,7 +133,7 @@ class Node:
         arcs: the arc for each combination of values, in the order of `reads`.
         piece: what is being told, or None at the choice between ways of telling a sentence.
         offset: how many tokens of the piece have been told before.
-        sentence: the number of the sentence, from 0.
+        sentence: the number of the sentence, from 0; the end token stands after all of them.
     """
 
     index: int
@@ -157,12 +157,19 @@ class Automaton:
         self._world = world
         self._forms = forms
         self.nodes: list[Node] = []
-        entry = self._add((), {(): Arc(END, None)}, Piece("syntax", END), 0, len(sentences) - 1)
+        entry = self._add((), {(): Arc(END, None)}, Piece("syntax", END), 0, len(sentences))
         for number in reversed(range(len(sentences))):
             entry = self._sentence(sentences[number], number, entry)
         self.start = entry
 
-    def _add(self, reads, arcs, piece, offset, sentence) -> Node:
+    def _add(
+        self,
+        reads: tuple[str, ...],
+        arcs: dict[tuple[str, ...], Arc],
+        piece: Piece | None,
+        offset: int,
+        sentence: int,
+    ) -> Node:
         node = Node(len(self.nodes), reads, arcs, piece, offset, sentence)
         self.nodes.append(node)
         return node

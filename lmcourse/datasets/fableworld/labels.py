@@ -1,6 +1,8 @@
 """What each token of a story is an example of, and what the floor is made of.
 
-Every token has exactly one label, written in the template that emits it.
+Every token has exactly one label, written in the template that emits it. A choice costs its bits where it first
+shows, which may be at a token of another label: "an" already tells much about the adjective that follows, and a
+sentence that begins with a name has thereby chosen among the ways of telling it.
 """
 
 import dataclasses

@@ -90,7 +90,9 @@ def _unopened(names: Sequence[str], layout: Sequence[str], world: World) -> tupl
     return tuple(name for name in world.slots if name in found)
 
 
-def _openings(names: Sequence[str], known: dict[str, str], world: World):
+def _openings(
+    names: Sequence[str], known: dict[str, str], world: World
+) -> Iterator[tuple[dict[str, str], float]]:
     """Yield each way to open the slots: all values now known, and the probability."""
     if not names:
         yield known, 1.0
@@ -235,9 +237,7 @@ class FableOracle(LanguageModel):
         """Return the token's probability, and the belief once it is read."""
         following: Belief = {}
         ended = 0.0
-        for probability, emitted, state in self._emissions(belief):
-            if emitted != token:
-                continue
+        for probability, _, state in self._emissions(belief, only=token):
             if state is None:
                 ended += probability
             else:
@@ -257,13 +257,22 @@ class FableOracle(LanguageModel):
         with np.errstate(divide="ignore"):
             return np.log(probabilities)
 
-    def _emissions(self, belief: Belief) -> Iterator[tuple[float, str, State | None]]:
-        """Yield what can come next: its probability, the token, and the state it leads to."""
+    def _emissions(
+        self, belief: Belief, only: str | None = None
+    ) -> Iterator[tuple[float, str, State | None]]:
+        """Yield what can come next: its probability, the token, and the state it leads to.
+
+        Args:
+            belief: the states the story may be in.
+            only: the one token to consider, or None for all.
+        """
         pending = list(belief.items())
         while pending:
             (index, values), weight = pending.pop()
             station = self._stations[index]
             for outcome in station.outcomes(values):
+                if only is not None and outcome.token is not None and outcome.token != only:
+                    continue
                 probability = weight * outcome.probability
                 if outcome.next is None:
                     yield probability, outcome.token, None

@@ -178,7 +178,18 @@ class World:
             drawn[name] = slot.row(given).draw(phrasing if slot.phrasing else meaning)
         return drawn
 
-    def enumerate(self, names: Iterable[str] | None = None) -> Iterator[tuple[dict[str, str], float]]:
+    def log_probability_nats(self, assignment: Mapping[str, str]) -> float:
+        """Return ln P of an assignment of a value to every slot, in nats; `-inf` where it is impossible."""
+        total = 0.0
+        for name, slot in self.slots.items():
+            row = slot.row(tuple(assignment[parent] for parent in slot.parents))
+            shares = dict(zip(row.values, row.probabilities, strict=True))
+            if assignment[name] not in shares:
+                return -math.inf
+            total += math.log(shares[assignment[name]])
+        return total
+
+    def assignments(self, names: Iterable[str] | None = None) -> Iterator[tuple[dict[str, str], float]]:
         """Yield every assignment of values that is possible, with its probability.
 
         Args:
@@ -187,7 +198,9 @@ class World:
         chosen = self.slots if names is None else set(names)
         yield from self._extensions([s for s in self.slots.values() if s.name in chosen], {}, 1.0)
 
-    def _extensions(self, slots: list[Slot], drawn: dict[str, str], probability: float):
+    def _extensions(
+        self, slots: list[Slot], drawn: dict[str, str], probability: float
+    ) -> Iterator[tuple[dict[str, str], float]]:
         if not slots:
             yield dict(drawn), probability
             return
@@ -214,7 +227,7 @@ class World:
         slot = self.slots[name]
         return math.fsum(
             probability * slot.row(tuple(drawn[parent] for parent in slot.parents)).entropy_nats
-            for drawn, probability in self.enumerate(self.ancestors(slot.parents))
+            for drawn, probability in self.assignments(self.ancestors(slot.parents))
         )
 
     def reduced(self, free: Iterable[str]) -> "World":

@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, get_args
 
 from lmcourse.datasets.fableworld import world as fable_world
 from lmcourse.datasets.fableworld.english import ENGLISH
-from lmcourse.datasets.fableworld.grammar import Automaton, Language, Piece
+from lmcourse.datasets.fableworld.grammar import Automaton, Language, Node, Piece
 from lmcourse.datasets.fableworld.slots import World
 
 LANGUAGES: dict[str, Language] = {language.code: language for language in (ENGLISH,)}
@@ -110,28 +111,27 @@ class Teller:
 
     def tell(self, slots: Mapping[str, str]) -> Story:
         """Return the one story with these slots."""
-        tokens: list[str] = []
-        labels: list[str] = []
-        spans: list[Span] = []
-        stops: list[int] = []
-        node = self.automaton.start
-        sentence = node.sentence
+        told = list(self._walk(slots))
+        nodes = [node for _, node in told]
+        return Story(
+            slots,
+            tokens=tuple([token for token, _ in told]),
+            labels=tuple([node.piece.label for node in nodes]),
+            spans=_spans(nodes),
+            sentence_stops=tuple(
+                [i for i, (a, b) in enumerate(pairwise(nodes), 1) if a.sentence != b.sentence]
+            ),
+            language=self.language.code,
+        )
+
+    def _walk(self, slots: Mapping[str, str]) -> Iterator[tuple[str, Node]]:
+        """Yield each token with the node that emits it."""
+        node: Node | None = self.automaton.start
         while node is not None:
-            if node.sentence != sentence:
-                sentence = node.sentence
-                stops.append(len(tokens))
             arc = node.arcs[tuple([slots[name] for name in node.reads])]
             if arc.token is not None:
-                if node.reads and not node.offset:
-                    spans.append(Span(len(tokens), len(tokens) + 1, node.piece))
-                elif node.reads:
-                    spans[-1] = Span(spans[-1].start, len(tokens) + 1, node.piece)
-                tokens.append(arc.token)
-                labels.append(node.piece.label)
+                yield arc.token, node
             node = arc.next
-        stops.append(len(tokens) - 1)
-        told = [stop for before, stop in zip([0, *stops], stops, strict=False) if stop > before]
-        return Story(slots, tuple(tokens), tuple(labels), tuple(spans), tuple(told), self.language.code)
 
     def stories(self, seed: int) -> Iterator[Story]:
         """Yield stories without end, the same ones for the same seed.
@@ -144,6 +144,17 @@ class Teller:
         phrasing = random.Random(int.from_bytes(self.language.code.encode(), "big") * SEED_LIMIT + seed)
         while True:
             yield self.tell(self.world.draw(meaning, phrasing))
+
+
+def _spans(nodes: Sequence[Node]) -> tuple[Span, ...]:
+    spans = []
+    for start, node in enumerate(nodes):
+        if node.reads and node.offset == 0:
+            stop = start + 1
+            while nodes[stop].offset:  # the end token's node has offset 0
+                stop += 1
+            spans.append(Span(start, stop, node.piece))
+    return tuple(spans)
 
 
 @functools.lru_cache(maxsize=8)
