@@ -172,6 +172,15 @@ def test_a_type_loads_only_its_own_files(tmp_path):
         WordTokenizer.load(tmp_path / "char.json")
 
 
+def test_a_class_of_ones_own_loads_like_the_packages(tmp_path):
+    class VowelTokenizer(CharTokenizer):
+        pass
+
+    VowelTokenizer("aeiou").save(tmp_path / "vowels.json")
+    assert type(Tokenizer.load(tmp_path / "vowels.json")) is VowelTokenizer
+    assert type(CharTokenizer.load(tmp_path / "vowels.json")) is VowelTokenizer
+
+
 def test_of_special_tokens_that_begin_alike_the_longest_is_taken():
     tokenizer = CharTokenizer("ab", special_tokens=["<a", "<ab>"])
     assert tokenizer.encode("<ab>") == [tokenizer.special_tokens["<ab>"]]

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from collections import Counter
 from itertools import pairwise
 from pydoc_data.topics import topics
@@ -15,43 +16,24 @@ from lmcourse.text.bpe_training import BYTE_ORDER, learn_merges
 SPLITS = ["gpt2", "smollm2"]
 END = "<|endoftext|>"
 
-# Letters, digits, marks, spaces of every kind; without code points unassigned in Unicode 14, the version of Python
-# 3.11, which the two libraries' tables may class differently, and without surrogates.
-ASSIGNED = st.text(st.characters(exclude_categories=["Cs", "Cn", "Co"]))
-TRICKY = st.sampled_from(
-    [
-        "the ",
-        " fox",
-        "'s",
-        "'ll",
-        "’s",
-        "  ",
-        "\n\n  ",
-        "\t",
-        "\xa0",
-        "\u3000",
-        "\x1c",
-        "\x85",
-        "3",
-        "٣",
-        "Ⅷ",
-        "½",
-        "é",
-        "é",
-        "狐狸",
-        "👩\u200d🚀",
-        "_",
-        "--",
-        "...",
-        "\x00",
-        "�",
-    ]
+# Characters that every table of Unicode since version 3.2 has: of newer ones, a library may not know yet which
+# are letters. (Of all characters assigned in Unicode 14, tokenizers 0.23.3 and regex 2026.11.15 class none
+# differently; of later ones, some.)
+ASSIGNED = st.text(
+    st.characters(exclude_categories=["Cs", "Cn", "Co"]).filter(
+        lambda character: unicodedata.ucd_3_2_0.category(character) != "Cn"
+    )
 )
+# fmt: off
+TRICKY = st.sampled_from([
+    "the ", " fox", "'s", "'ll", "’s", "3", "٣", "Ⅷ", "½", "é", "e\u0301", "狐狸", "👩\u200d🚀", "_", "--", "...",
+    "  ", "\n\n  ", "\t", "\u00a0", "\u3000", "\x1c", "\x85", "\x00", "\ufffd", END, END[:5],
+])
+# fmt: on
 TEXTS = st.lists(
     st.one_of(
         ASSIGNED,
         TRICKY,
-        st.sampled_from([END, END[:5]]),
         st.sampled_from(sorted(topics.values())).map(lambda t: t[:80]),
     )
 ).map("".join)

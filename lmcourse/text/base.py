@@ -19,13 +19,11 @@ FILE_FORMAT = "lmcourse-tokenizer"
 
 SpecialUse = Literal["allow", "text", "forbid"]
 
-# Where the types that a file may name are defined; WordPiece imports TensorFlow, so only on demand.
-_MODULES = {
-    "CharTokenizer": "lmcourse.text.char",
-    "WordTokenizer": "lmcourse.text.word",
-    "BPETokenizer": "lmcourse.text.bpe",
-    "WordPieceTokenizer": "lmcourse.text.wordpiece",
-}
+# The types that a file may name: each subclass enters itself when it is defined.
+_TYPES: dict[str, type["Tokenizer"]] = {}
+
+# Types in modules that import TensorFlow, which are therefore imported only when a file names them.
+_LAZY_MODULES = {"WordPieceTokenizer": "lmcourse.text.wordpiece"}
 
 
 class Tokenizer(abc.ABC):
@@ -43,6 +41,10 @@ class Tokenizer(abc.ABC):
     special_tokens: dict[str, int]
     _special_pattern: regex.Pattern | None
     _special_ids: frozenset[int]
+
+    def __init_subclass__(cls, **keywords: Any):
+        super().__init_subclass__(**keywords)
+        _TYPES[cls.__name__] = cls
 
     def __init__(self, tokens: Iterable[str], special_tokens: Mapping[str, int]):
         """Keep what all tokenizers have; a subclass calls this once its vocabulary is known.
@@ -148,7 +150,7 @@ class Tokenizer(abc.ABC):
             ValueError: if the file is not JSON, not a tokenizer's, or of another type.
         """
         content = _read_content(Path(path))
-        found = cls if content["type"] == cls.__name__ else _builtin_type(content["type"], path)
+        found = _type_named(content["type"], path)
         if not issubclass(found, cls):
             raise ValueError(f"{path} holds a {found.__name__}, not a {cls.__name__}: use Tokenizer.load.")
         try:
@@ -275,7 +277,13 @@ def _read_content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _builtin_type(name: str, path: str | os.PathLike[str]) -> type[Tokenizer]:
-    if name not in _MODULES:
-        raise ValueError(f"{path} holds a tokenizer of unknown type {name!r}; known: {sorted(_MODULES)}.")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+def _type_named(name: str, path: str | os.PathLike[str]) -> type[Tokenizer]:
+    if name in _LAZY_MODULES:
+        importlib.import_module(_LAZY_MODULES[name])
+    if name not in _TYPES:
+        known = ", ".join(sorted({*_TYPES, *_LAZY_MODULES}))
+        raise ValueError(
+            f"{path} holds a tokenizer of unknown type {name!r}; known: {known}. "
+            "If it is your own class, import it first."
+        )
+    return _TYPES[name]

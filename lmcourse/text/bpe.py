@@ -44,8 +44,8 @@ _SPLITS = {
     ),
 }
 
-# Distinct chunks remembered with their ids. English has some 10,000 chunks in 95 % of its text; 100,000 entries
-# take about 20 MiB.
+# Distinct chunks remembered with their ids. In 5 million characters of documentation and code, 7,250 of 30,889
+# distinct chunks make up 95 %; 100,000 entries take about 17 MiB.
 CACHE_ENTRIES = 100_000
 
 # Longer chunks (a line of dashes, a page without a space) seldom come again.
@@ -54,6 +54,9 @@ CACHED_CHUNK_CHARACTERS = 64
 
 class BPETokenizer(Tokenizer):
     """A byte-level byte-pair tokenizer.
+
+    The ids are those of the `tokenizers` library on the same files. Only characters that are younger than one
+    of the two libraries' tables of Unicode may be cut into other chunks.
 
     Tokens are written as in GPT-2's files: each byte as one printable character; see `byte_characters`.
 

@@ -1,7 +1,8 @@
 """Learn byte-pair merges: again and again, join the pair of neighbours that occurs most often.
 
 Recounting all pairs for each merge would read the whole text thousands of times. Here each distinct chunk is kept
-once with its count, and a merge touches only the chunks that hold its pair.
+once with its count, and a merge touches only the chunks that hold its pair. It walks each of them from end to end:
+text that the split leaves in chunks of many thousand characters (DNA, say) should be cut into lines first.
 
 Reference: Sennrich, Haddow and Birch 2016, arXiv:1508.07909, section 3.2 and algorithm 1.
 """
