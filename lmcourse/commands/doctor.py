@@ -21,7 +21,7 @@ from lmcourse import paths, scale
 
 GIB = 2**30
 
-# TensorFlow and JupyterLab together take about 1.5 GiB; fine-tuning chapter 6's model takes 4.2.
+# JupyterLab and an idle kernel with TensorFlow take 0.8 GiB (Linux); fine-tuning chapter 6's model takes 4.2.
 MEMORY_NEEDED, MEMORY_COMFORTABLE = 2 * GIB, 6 * GIB
 # `lmcourse data fetch --all` downloads about 180 MB and unpacks it.
 DISK_NEEDED, DISK_COMFORTABLE = GIB // 4, GIB
