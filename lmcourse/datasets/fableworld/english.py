@@ -39,7 +39,7 @@ PHRASES = {
     },
     "spot": {
         "ford": "near the ford",
-        "grass": "in tall grass",
+        "reeds": "among the reeds",
         "gate": "at the gate",
         "roadside": "by the roadside",
         "hedge": "under a hedge",
@@ -101,7 +101,7 @@ PHRASES = {
         "honesty-1": "the truth is worth telling",
         "honesty-2": "an honest word is gold",
         "thrift-1": "full barns fear no winter",
-        "thrift-2": "little savings grow tall",
+        "thrift-2": "little acorns grow tall",
         "curiosity-1": "a question opens every door",
         "curiosity-2": "the curious travel farthest",
         "friendship-1": "a burden shared is light",
@@ -287,7 +287,7 @@ def sentences(binding: bool) -> Sequence[Sentence]:
     return (*order, told["summing"], told["closing"], _SUITED, lesson)
 
 
-_TOKEN = re.compile(r"’s\b|[^\W_]+(?:-[^\W_]+)*|[^\w\s]|_")
+_TOKEN = re.compile(r"\w+|[^\w\s]")
 _STOPS = ".!?"
 
 
@@ -332,7 +332,7 @@ def detokenize(tokens: Iterable[str]) -> str:
             starts, glued = True, True
             continue
         word = token[0].upper() + token[1:] if starts else token
-        glued = glued or token in (*_STOPS, ",", "”", "’s")
+        glued = glued or token in (*_STOPS, ",", "”")
         lines[-1] += word if glued else f" {word}"
         starts, glued = _starts_after(token, starts), token == "“"
     return "\n".join(lines).removesuffix("\n")

@@ -93,12 +93,12 @@ FOODS = {
     "humility": ("carrot", "pear"),
 }
 SPOTS = {
-    "courage": ("ford", "grass"),
+    "courage": ("ford", "reeds"),
     "patience": ("gate", "roadside"),
     "kindness": ("hedge", "well"),
     "honesty": ("crossroads", "well"),
     "thrift": ("hedge", "gate"),
-    "curiosity": ("grass", "crossroads"),
+    "curiosity": ("reeds", "crossroads"),
     "friendship": ("bridge", "roadside"),
     "humility": ("bridge", "ford"),
 }
