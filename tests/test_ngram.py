@@ -45,9 +45,6 @@ def probability(model, prefix, token):
     return math.exp(model.next_log_probs([prefix])[0, token])
 
 
-# --- counting ---
-
-
 @given(documents, st.integers(1, 5))
 def test_counts_equal_a_counter_of_tuples(texts, order):
     counts = NgramCounts(texts, order, vocab_size=5)
@@ -96,8 +93,7 @@ def test_ngrams_do_not_span_documents():
     assert counts.count([START, C]) == 1
 
 
-# --- smoothing, worked by hand on "a b a c" ---
-# Raw counts: a 2, b 1, c 1 of 4 tokens. After a: b once, c once.
+# Smoothing, worked by hand on the tiny text. Raw counts: a 2, b 1, c 1 of 4 tokens. After a: b once, c once.
 
 
 @pytest.mark.parametrize(
@@ -185,9 +181,6 @@ def test_kneser_ney_guesses_by_the_number_of_places_not_by_frequency():
     assert probability(kneser_ney, [never_seen], 4) < probability(kneser_ney, [never_seen], C)
 
 
-# --- the model ---
-
-
 @pytest.mark.parametrize("smoothing", PROPER)
 @given(texts=documents, order=st.integers(1, 4), prefix=context)
 @settings(max_examples=40)
@@ -269,9 +262,6 @@ def test_a_saved_model_predicts_the_same(smoothing, tmp_path):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-# --- ARPA ---
 
 
 @pytest.mark.parametrize("smoothing", PROPER)

@@ -12,6 +12,9 @@ from lmcourse.core import LanguageModel, check_ids
 from lmcourse.ngram.counts import NgramCounts, NgramTable, gram_ids, pick
 from lmcourse.ngram.smoothing import Smoothing, get_smoothing, levels
 
+# A context that would reach beyond the start of the document: there is nothing to look up and nothing to pay.
+TOO_SHORT = -2
+
 
 class NgramModel(LanguageModel):
     """Predict a token from the n - 1 tokens before it, by counting.
@@ -131,34 +134,37 @@ class NgramModel(LanguageModel):
         The cost is O(V) a prefix, for the answer has V entries, and does not grow with the prefix's length.
         """
         self._require_fit()
-        result = np.empty((len(prefixes), self.vocab_size))
-        for row, prefix in enumerate(prefixes):
-            result[row] = self._log_probs[0][:-1]
-            for n, context in enumerate(self._contexts(prefix), start=1):
-                if context < 0:
-                    result[row] += self._log_unseen_context
-                    continue
-                result[row] += self._log_backoffs[n - 1][context]
-                seen = self._followers(n, context)
-                result[row, self._tables[n].tokens[seen]] = self._log_probs[n][seen]
+        result = np.tile(self._log_probs[0][:-1], (len(prefixes), 1))  # (B, V)
+        contexts = self._contexts(prefixes)
+        for n in range(1, self.order):
+            known = pick(self._log_backoffs[n - 1], contexts[n - 1], absent=self._log_unseen_context)
+            result += np.where(contexts[n - 1] == TOO_SHORT, 0.0, known)[:, None]
+            # The n-grams that continue a context lie side by side in the sorted table.
+            table, base = self._tables[n], self.vocab_size + 1
+            firsts = np.searchsorted(table.keys, contexts[n - 1] * base)
+            lasts = np.searchsorted(table.keys, (contexts[n - 1] + 1) * base)
+            for row in np.flatnonzero(contexts[n - 1] >= 0):
+                followers = slice(firsts[row], lasts[row])
+                result[row, table.keys[followers] % base] = self._log_probs[n][followers]
         return result
 
-    def _contexts(self, prefix: Sequence[int]) -> list[int]:
-        """Return the ids of the prefix's last 1, 2, … n - 1 tokens as contexts; -1 for one never seen."""
-        recent = list(prefix)[max(0, len(prefix) - self.order + 1) :]
-        check_ids([recent], self.vocab_size)
-        if len(prefix) < self.order - 1:
-            recent = [self.vocab_size, *recent]
-        if self.order == 1:
-            return []
-        grams = gram_ids(np.array([recent], dtype=np.int64), self._tables[: len(recent)])
-        return [int(gram[0, -1]) for gram in grams]
+    def _contexts(self, prefixes: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+        """Return the ids of each prefix's last 1, 2, … n - 1 tokens as contexts, (n - 1, B).
 
-    def _followers(self, n: int, context: int) -> slice:
-        """Return the rows of order n + 1 that continue this context: they lie side by side."""
-        base = self.vocab_size + 1
-        keys = self._tables[n].keys
-        return slice(*np.searchsorted(keys, [context * base, (context + 1) * base]))
+        -1 stands for a context that was never seen, TOO_SHORT for one that reaches beyond the prefix's beginning.
+        """
+        width = self.order - 1
+        recent = np.full((len(prefixes), width), self.vocab_size, dtype=np.int64)  # (B, n - 1)
+        for row, prefix in enumerate(prefixes):
+            tail = prefix[max(0, len(prefix) - width) :] if width else prefix[:0]
+            check_ids([tail], self.vocab_size)
+            recent[row, width - len(tail) :] = tail
+        contexts = np.full((width, len(prefixes)), TOO_SHORT)
+        for n, grams in enumerate(gram_ids(recent, self._tables[:width]) if width else [], start=1):
+            # The start of the document counts as a token of context.
+            reaches = np.array([len(prefix) + 1 >= n for prefix in prefixes], dtype=bool)
+            contexts[n - 1, reaches] = grams[reaches, -1]
+        return contexts
 
     def ngrams(self, n: int) -> Iterator[tuple[tuple[int, ...], float, float]]:
         """Yield each n-gram of order n with its ln P and the logarithm of its backoff weight as a context.

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lmcourse.plotting.style import FLOOR, LABEL_COLOURS, STYLE, colour_of, figure
+from lmcourse.plotting.style import FLOOR, LABEL_COLOURS, colour_of, figure, floor_line
 
 
 def label_lines(axes: Axes, gap_points: float = 11.0) -> None:
     """Write each line's label at its right end, in its colour, moved apart where two would overlap.
+
+    Call it last: the labels stay where the axes' limits put them.
 
     Args:
         axes: with lines that have labels; instead of a legend.
@@ -86,7 +87,13 @@ def excess_by_label(excess: Mapping[str, Mapping[str, float]], *, height: float 
 
 
 def learning_curves(
-    axes: Axes, sizes: Sequence[float], values: Mapping[str, Sequence[float]], *, xlabel: str, ylabel: str
+    axes: Axes,
+    sizes: Sequence[float],
+    values: Mapping[str, Sequence[float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    floor: float | None = None,
 ) -> None:
     """Draw a measure against the amount of training text, one line a model, labelled at its end.
 
@@ -96,11 +103,12 @@ def learning_curves(
         values: the measure of each model at each size.
         xlabel: with its unit.
         ylabel: with its unit.
+        floor: what a perfect predictor cannot go below, if it is known; the axis then begins at zero.
     """
-    with mpl.rc_context(STYLE):
-        for index, (name, line) in enumerate(values.items()):
-            axes.plot(sizes, line, marker="o", markersize=4, color=colour_of(index), label=name)
-        axes.set_xscale("log")
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
-        label_lines(axes)
+    for index, (name, line) in enumerate(values.items()):
+        axes.plot(sizes, line, marker="o", markersize=4, color=colour_of(index), label=name)
+    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    if floor is not None:
+        axes.set_ylim(0, None)
+        floor_line(axes, floor)
+    label_lines(axes)

@@ -44,6 +44,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "axes.labelsize": 10,

@@ -9,8 +9,6 @@ import numpy as np
 
 from tests.wrong import right, wrong
 
-# --- 1.1 ---
-
 
 @right("1.1")
 def count_ngrams__with_shifted_copies(tokens, n):
@@ -50,9 +48,6 @@ def count_ngrams__each_once(tokens, n):
 @wrong("1.1", caught_by="test_counts_of_a_rose")
 def count_ngrams__with_stumps_at_the_end(tokens, n):
     return Counter(tuple(tokens[i : i + n]) for i in range(len(tokens)))
-
-
-# --- 1.2 ---
 
 
 @right("1.2")
@@ -107,9 +102,6 @@ def next_token_probabilities__all_followers_alike(tokens, n):
     return {h: {w: 1 / len(seen) for w in seen} for h, seen in followers.items()}
 
 
-# --- 1.3 ---
-
-
 @right("1.3")
 def perplexity__with_numpy(tokens, probabilities):
     p = np.array([probabilities.get(token, probabilities["<unk>"]) for token in tokens])
@@ -150,9 +142,6 @@ def perplexity__by_a_product(tokens, probabilities):
     return product ** (-1 / len(tokens)) if product else math.inf
 
 
-# --- 1.4 ---
-
-
 @right("1.4")
 def add_k__as_a_mixture_with_the_uniform(counts, vocabulary, k):
     seen, size = sum(counts.values()), len(vocabulary)
@@ -190,9 +179,6 @@ def add_k__nothing_for_an_unseen_context(counts, vocabulary, k):
         return dict.fromkeys(vocabulary, 0.0)
     total = sum(counts.values()) + k * len(vocabulary)
     return {token: (counts.get(token, 0) + k) / total for token in vocabulary}
-
-
-# --- 1.5 ---
 
 
 @right("1.5")
@@ -237,9 +223,6 @@ def adjusted_count__zero_in_a_gap(counts, r):
     return (r + 1) * of[r + 1] / of[r]
 
 
-# --- 1.6 ---
-
-
 @right("1.6")
 def continuation_probabilities__with_sets(bigrams):
     places = defaultdict(set)
@@ -279,9 +262,6 @@ def continuation_probabilities__over_the_tokens(bigrams):
 def continuation_probabilities__over_the_firsts(bigrams):
     places = Counter(second for _, second in bigrams)
     return {token: count / len({first for first, _ in bigrams}) for token, count in places.items()}
-
-
-# --- 1.7 ---
 
 
 def _after(context, bigrams):
@@ -359,9 +339,6 @@ def kneser_ney__mixing_with_the_frequency(context, token, bigrams, discount):
     return (max(after.get(token, 0) - discount, 0) + discount * len(after) * frequency) / sum(after.values())
 
 
-# --- 1.8 ---
-
-
 @right("1.8")
 def interpolation_weights__with_loops(probabilities, rounds):
     count = len(probabilities[0])
@@ -420,9 +397,6 @@ def interpolation_weights__stopped_after_two_rounds(probabilities, rounds):
     return interpolation_weights__with_loops(probabilities, min(rounds, 2))
 
 
-# --- 1.9 ---
-
-
 @right("1.9")
 def arpa_log10__with_a_loop(ngram, log_probs, weights):
     total = 0.0
@@ -473,9 +447,6 @@ def arpa_log10__straight_to_the_unigram(ngram, log_probs, weights):
         return log_probs[ngram]
     shorter = ngram[1:] if ngram[1:] in log_probs else ngram[-1:]
     return weights.get(ngram[:-1], 0.0) + log_probs[shorter]
-
-
-# --- 1.10 ---
 
 
 @right("1.10")

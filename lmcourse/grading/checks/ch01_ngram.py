@@ -10,9 +10,6 @@ from lmcourse.grading import assert_close, assert_distribution, assert_equal, ex
 ROSE = ["a", "rose", "is", "a", "rose", "is", "a", "rose"]
 
 
-# --- 1.1 ---
-
-
 @exercise(
     "1.1",
     points=0.5,
@@ -41,10 +38,9 @@ def test_ngrams_overlap(count_ngrams):
     hint=("the last n tokens are an n-gram too: how many starting points does a text of T tokens have?"),
 )
 def test_the_last_ngram_is_counted(count_ngrams):
-    assert_equal(
-        dict(count_ngrams(["x", "y", "z"], 2)).get(("y", "z")), 1, "the count of ('y', 'z') in x y z"
-    )
-    assert_equal(dict(count_ngrams(["x", "y", "z"], 3)), {("x", "y", "z"): 1}, "the trigrams of x y z")
+    for ngram in (("y", "z"), ("x", "y", "z")):
+        counts = dict(count_ngrams(["x", "y", "z"], len(ngram)))
+        assert_equal(counts.get(ngram), 1, f"the count of {ngram} in x y z")
 
 
 @exercise(
@@ -57,9 +53,6 @@ def test_counts_of_a_rose(count_ngrams):
     expected = {("a", "rose", "is"): 2, ("rose", "is", "a"): 2, ("is", "a", "rose"): 2}
     assert_equal(dict(count_ngrams(ROSE, 3)), expected, "the trigrams")
     assert_equal(dict(count_ngrams(["a", "rose"], 3)), {}, "the trigrams of a text of two tokens")
-
-
-# --- 1.2 ---
 
 
 @exercise(
@@ -99,9 +92,6 @@ def test_probabilities_are_relative_frequencies(next_token_probabilities):
     tokens = ["a", "b", "a", "b", "a", "b", "a", "c"]
     assert_close(next_token_probabilities(tokens, 2)[("a",)], {"b": 0.75, "c": 0.25}, "P(next | a)")
     assert_close(next_token_probabilities(tokens, 1)[()], {"a": 0.5, "b": 0.375, "c": 0.125}, "P(next)")
-
-
-# --- 1.3 ---
 
 
 @exercise(
@@ -153,9 +143,6 @@ def test_long_texts_do_not_underflow(perplexity):
     )
 
 
-# --- 1.4 ---
-
-
 @exercise(
     "1.4",
     points=0.5,
@@ -196,8 +183,6 @@ def test_add_k_equals_the_formula(add_k):
 def test_an_unseen_context_is_uniform(add_k):
     assert_close(add_k({}, ["a", "b", "c", "d"], 0.1), dict.fromkeys("abcd", 0.25), "the distribution")
 
-
-# --- 1.5 ---
 
 GOOD = {
     "a": 1,
@@ -256,9 +241,13 @@ def test_a_gap_keeps_the_count(adjusted_count):
     assert_close(adjusted_count(GOOD, 5), 5, "5* (nothing was seen 6 times)")
 
 
-# --- 1.6 ---
-
-FRANCISCO = {("san", "francisco"): 40, ("the", "dog"): 2, ("a", "dog"): 1, ("dog", "the"): 7}
+FRANCISCO = {
+    ("san", "francisco"): 40,
+    ("the", "francisco"): 1,
+    ("the", "dog"): 2,
+    ("a", "dog"): 1,
+    ("dog", "the"): 7,
+}
 
 
 @exercise(
@@ -291,10 +280,8 @@ def test_frequency_does_not_matter(continuation_probabilities):
 def test_continuation_probabilities_are_shares_of_bigram_types(continuation_probabilities):
     result = continuation_probabilities(FRANCISCO)
     assert_distribution(result, "the continuation probabilities")
-    assert_close(result, {"francisco": 0.25, "dog": 0.5, "the": 0.25}, "the continuation probabilities")
+    assert_close(result, {"francisco": 0.4, "dog": 0.4, "the": 0.2}, "the continuation probabilities")
 
-
-# --- 1.7 ---
 
 BIGRAMS = {("the", "dog"): 2, ("the", "cat"): 1, ("a", "dog"): 1, ("a", "bird"): 3, ("dog", "barks"): 2}
 SECONDS = ["dog", "cat", "bird", "barks"]
@@ -347,8 +334,6 @@ def test_kneser_ney_equals_the_formula(kneser_ney):
     assert_close(kneser_ney("a", "bird", BIGRAMS, 0.5), 2.5 / 4 + 0.5 * 2 / 4 * 1 / 5, "P(bird | a)")
     assert_close(kneser_ney("the", "bird", BIGRAMS, 0.5), 0.5 * 2 / 3 * 1 / 5, "P(bird | the)")
 
-
-# --- 1.8 ---
 
 HELD_OUT = np.array([[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.6, 0.2, 0.1], [0.05, 0.3, 0.3], [0.9, 0.0, 0.2]])
 
@@ -409,8 +394,6 @@ def test_the_likelihood_rises_to_its_maximum(interpolation_weights):
     )
 
 
-# --- 1.9 ---
-
 LOG_PROBS = {
     ("the",): -0.6, ("cat",): -0.7, ("sat",): -1.1, ("<s>",): -99.0,
     ("the", "cat"): -0.2, ("cat", "sat"): -0.3, ("<s>", "the"): -0.1,
@@ -461,9 +444,6 @@ def test_backoff_repeats(arpa_log10):
     assert_close(
         arpa_log10(("the", "cat", "the"), LOG_PROBS, WEIGHTS), -0.5 - 0.25 - 0.6, "log10 P(the | the cat)"
     )
-
-
-# --- 1.10 ---
 
 
 def _tree(prompt):
