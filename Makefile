@@ -85,8 +85,9 @@ chapters: $(READY) ## run chapters and solutions again and keep their outputs; C
 exercises: $(READY) ## make exercises/ from solutions/; CHAPTER=03 for one
 	$(BIN)/python -m tools.make_exercises $(CHAPTER)
 
-leaderboard: $(READY) ## make README's table from data/results/
+leaderboard: $(READY) ## make README's table and picture from data/results/
 	$(BIN)/python -m tools.leaderboard
+	$(BIN)/python -m tools.pictures
 
 lock: $(READY) ## write requirements.txt from pyproject.toml's ranges
 	$(BIN)/python -m pip install --quiet $(UV)
