@@ -12,8 +12,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import pairwise
 
-from tqdm import tqdm
-
 Pair = tuple[int, int]
 
 # A byte's rank among bytes: those that GPT-2 writes as themselves first; see `lmcourse.text.bpe.byte_characters`.
@@ -47,6 +45,8 @@ def learn_merges(
         >>> learn_merges({b"low": 5, b"lower": 2, b"newest": 6}, 4)
         [(b'w', b'e'), (b'l', b'o'), (b'e', b'we'), (b'n', b'ewe')]
     """
+    from tqdm import tqdm  # only training needs it
+
     chunks = _Chunks(chunk_counts)
     spelled = [bytes([byte]) for byte in BYTE_ORDER]
     merges: list[tuple[bytes, bytes]] = []
