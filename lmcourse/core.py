@@ -125,7 +125,12 @@ def check_ids(ids: ArrayLike, vocab_size: int, mask: ArrayLike | None = None) ->
     Raises:
         ValueError: if a shape, a dtype or an id is not right.
     """
-    ids = np.asarray(ids)
+    try:
+        ids = np.asarray(ids)
+    except ValueError:
+        raise ValueError(
+            "ids must have shape (B, T), all rows of one length; pad them with pad_rows."
+        ) from None
     if ids.ndim != 2:
         raise ValueError(f"ids must have shape (B, T); got {ids.shape}. For one row, pass [row].")
     if ids.size and not np.issubdtype(ids.dtype, np.integer):
@@ -137,6 +142,36 @@ def check_ids(ids: ArrayLike, vocab_size: int, mask: ArrayLike | None = None) ->
     if mask.shape != ids.shape:
         raise ValueError(f"mask must have the shape of ids, {ids.shape}; got {mask.shape}.")
     return ids.astype(np.int64, copy=False), mask
+
+
+def document_ids(
+    documents: Sequence[ArrayLike], vocab_size: int | None = None, name: str = "documents"
+) -> list[NDArray[np.int64]]:
+    """Return documents as arrays of ids, or say which one is none.
+
+    Args:
+        documents: sequences of ids.
+        vocab_size: V; the ids must then be below it.
+        name: what the caller calls the documents, for messages.
+
+    Raises:
+        ValueError: if a document is not a sequence of integers from 0 to V - 1.
+    """
+    arrays = []
+    for index, document in enumerate(documents):
+        array = np.asarray(document)
+        if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+            raise ValueError(
+                f"{name}[{index}] must be a sequence of integer ids; got {array.dtype} of shape "
+                f"{array.shape}. For one document, pass [document]."
+            )
+        if vocab_size is not None and array.size and (array.min() < 0 or array.max() >= vocab_size):
+            wrong = array.min() if array.min() < 0 else array.max()
+            raise ValueError(
+                f"{name}[{index}] must hold ids between 0 and vocab_size - 1 = {vocab_size - 1}; got {wrong}."
+            )
+        arrays.append(array.astype(np.int64, copy=False))
+    return arrays
 
 
 def pad_rows(documents: Sequence[ArrayLike]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -156,7 +191,7 @@ def pad_rows(documents: Sequence[ArrayLike]) -> tuple[NDArray[np.int64], NDArray
         >>> ids.tolist(), mask.sum(axis=1).tolist()
         ([[5, 6, 7], [8, 0, 0]], [3, 1])
     """
-    documents = _as_ids(documents)
+    documents = document_ids(documents)
     lengths = np.array([len(document) for document in documents], dtype=np.int64)
     longest = int(lengths.max(initial=0))
     mask = np.arange(longest) < lengths[:, None]  # (B, T)
@@ -180,7 +215,7 @@ def token_surprisals_nats(model: LanguageModel, documents: Sequence[ArrayLike]) 
     Raises:
         ValueError: if a document is not a sequence of integers.
     """
-    documents = _as_ids(documents)
+    documents = document_ids(documents)
     lengths = [len(document) for document in documents]
     order = np.argsort(lengths, kind="stable")
     surprisals: list[NDArray[np.float64]] = [np.empty(0)] * len(documents)
@@ -195,18 +230,6 @@ def token_surprisals_nats(model: LanguageModel, documents: Sequence[ArrayLike]) 
                 surprisals[i] = -log_probs[row, : lengths[i]]
             batch = []
     return surprisals
-
-
-def _as_ids(documents: Sequence[ArrayLike]) -> list[NDArray[np.int64]]:
-    """Return each document as an array of ids, or say which one is none."""
-    arrays = [np.asarray(document) for document in documents]
-    for index, array in enumerate(arrays):
-        if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-            raise ValueError(
-                f"documents[{index}] must be a sequence of integer ids; got {array.dtype} of shape "
-                f"{array.shape}. For one document, pass [document]."
-            )
-    return [array.astype(np.int64, copy=False) for array in arrays]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,7 +300,7 @@ def score(model: LanguageModel, documents: Sequence[ArrayLike], utf8_bytes: int 
             f"model must give a distribution; the scores of {type(model).__name__} do not sum to one, so its "
             "perplexity would mean nothing. Compare what it generates or ranks instead."
         )
-    documents = _as_ids(documents)
+    documents = document_ids(documents)
     tokens = sum(len(document) for document in documents)
     if not tokens:
         raise ValueError("documents must hold at least one token; got none.")
