@@ -8,9 +8,14 @@ from lmcourse.files import replacing, write_text
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old\n")
-    with pytest.raises(OSError, match="disk full"), replacing(path) as draft:
-        draft.write_text("half")
-        raise OSError("disk full")
+
+    def write_half():
+        with replacing(path) as draft:
+            draft.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_half()
     assert path.read_bytes() == b"old\n"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -36,6 +36,9 @@ LABEL_COLOURS = {
 # The floor is drawn the same way everywhere.
 FLOOR: dict[str, Any] = {"color": PALETTE["black"], "linestyle": (0, (5, 3)), "linewidth": 1.4}
 
+# A line to compare with that is no floor: a law, a diagonal.
+REFERENCE: dict[str, Any] = {"color": PALETTE["grey"], "linestyle": ":", "linewidth": 1.6}
+
 STYLE = {
     # A white ground of its own: a figure stays readable where the notebook is dark.
     "figure.facecolor": "white",
