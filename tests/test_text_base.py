@@ -181,6 +181,21 @@ def test_a_class_of_ones_own_loads_like_the_packages(tmp_path):
     assert type(CharTokenizer.load(tmp_path / "vowels.json")) is VowelTokenizer
 
 
+@pytest.mark.parametrize(
+    "train",
+    [
+        CharTokenizer.train,
+        WordTokenizer.train,
+        lambda texts: BPETokenizer.train(texts, merges=1),
+        lambda texts: WordPieceTokenizer.train(texts, vocab_size=10),
+        lambda texts: CharTokenizer.train("ab", special_tokens=[texts]),
+    ],
+)
+def test_a_lone_surrogate_is_refused_before_it_is_in_a_vocabulary_that_no_file_holds(train):
+    with pytest.raises(ValueError, match=r"lone surrogate, '\\ud800', at position 2"):
+        train("ab\ud800")
+
+
 def test_of_special_tokens_that_begin_alike_the_longest_is_taken():
     tokenizer = CharTokenizer("ab", special_tokens=["<a", "<ab>"])
     assert tokenizer.encode("<ab>") == [tokenizer.special_tokens["<ab>"]]

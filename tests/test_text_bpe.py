@@ -193,6 +193,38 @@ def test_special_tokens_are_learned_from_neither_whole_nor_in_part():
     assert with_marks.merges == without.merges
 
 
+@given(
+    special_tokens=st.lists(
+        st.text("pl Ġ¶éÃ©<>", min_size=1, max_size=3), min_size=1, max_size=3, unique=True
+    ),
+    text=st.one_of(st.text("pl Ġ¶éÃ©ö<>"), ASSIGNED),
+)
+@settings(deadline=None)
+@example(special_tokens=["¶"], text="ö")
+@example(special_tokens=["Ġpl"], text="plain plain")
+def test_any_text_comes_back_whatever_the_special_tokens_are(special_tokens, text):
+    try:
+        tokenizer = BPETokenizer.train("plain text é " * 3, merges=6, special_tokens=special_tokens)
+    except ValueError as error:
+        assert "special_tokens must not be what GPT-2's files write" in str(error)  # noqa: PT017
+        return
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    as_text = tokenizer.encode(text, special="text")
+    assert tokenizer.decode(as_text) == text
+    assert not set(as_text) & set(tokenizer.special_tokens.values())
+
+
+@pytest.mark.parametrize("token", ["¶", "§", "é", "Ġ", "a"])
+def test_a_special_token_written_like_a_byte_is_refused(token):
+    with pytest.raises(ValueError, match=rf"special_tokens must not be .*; got '{token}'. .*'<{token}>'"):
+        BPETokenizer.train("plain text " * 3, merges=3, special_tokens=[token])
+
+
+def test_a_special_token_written_like_what_a_merge_makes_is_refused():
+    with pytest.raises(ValueError, match=r"special_tokens must not be .*; got 'ab'"):
+        BPETokenizer(BYTES | {"ab": 256}, [("a", "b")], ["ab"])
+
+
 def test_too_few_pairs_end_the_training_early():
     assert BPETokenizer.train("ab ab", merges=100).merges == [("a", "b")]
 

@@ -8,12 +8,13 @@ import importlib
 import json
 import operator
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import regex
+
+from lmcourse.files import write_text
 
 FILE_FORMAT = "lmcourse-tokenizer"
 
@@ -137,7 +138,7 @@ class Tokenizer(abc.ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokenizer as one JSON file, whole or not at all."""
         content = {"format": FILE_FORMAT, "type": type(self).__name__, "config": self.to_config()}
-        write_atomically(Path(path), json.dumps(content, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(content, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -221,9 +222,14 @@ def check_utf8(text: str) -> None:
 
 
 def between_special_tokens(texts: str | Iterable[str], special_tokens: Iterable[str]) -> Iterator[str]:
-    """Yield the parts of the texts that are no special token: what a vocabulary is learned from."""
+    """Yield the parts of the texts that are no special token: what a vocabulary is learned from.
+
+    Raises:
+        ValueError: if a text holds a lone surrogate: no file could hold the vocabulary that has it.
+    """
     pattern = _pattern_of(special_tokens)
     for text in [texts] if isinstance(texts, str) else texts:
+        check_utf8(text)
         yield from [text] if pattern is None else pattern.split(text)[::2]
 
 
@@ -233,28 +239,16 @@ def special_ids(
     """Number special tokens from `first`, then the unknown token if there is one.
 
     Raises:
-        ValueError: if one is named twice, or the special tokens are one string.
+        ValueError: if one is named twice or holds a lone surrogate, or the special tokens are one string.
     """
     if isinstance(special_tokens, str):
         raise ValueError(f"special_tokens must be a sequence of strings; got the string {special_tokens!r}.")
     names = [*special_tokens, *([] if unknown_token is None else [unknown_token])]
     if len(set(names)) != len(names):
         raise ValueError(f"special_tokens must not repeat, nor be the unknown token; got {names}.")
+    for token in names:
+        check_utf8(token)
     return {token: first + i for i, token in enumerate(names)}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a UTF-8 file so that a reader sees the old content or the new one, never a part."""
-    # Beside the target, because os.replace is atomic only within one file system.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _pattern_of(special_tokens: Iterable[str]) -> regex.Pattern | None:

@@ -19,14 +19,8 @@ from typing import Any, Literal, Self, get_args
 
 import regex
 
-from lmcourse.text.base import (
-    Tokenizer,
-    between_special_tokens,
-    check_utf8,
-    special_ids,
-    visible,
-    write_atomically,
-)
+from lmcourse.files import write_text
+from lmcourse.text.base import Tokenizer, between_special_tokens, check_utf8, special_ids, visible
 from lmcourse.text.bpe_training import BYTE_ORDER, learn_merges
 
 Split = Literal["gpt2", "smollm2"]
@@ -66,10 +60,13 @@ class BPETokenizer(Tokenizer):
         vocab: the id of each token. The ids are 0 to V - 1.
         merges: pairs of tokens to join, the earliest learned first; each pair and what it makes is in vocab.
         special_tokens: tokens that stand for no text, as they are spelled. Those that vocab lacks get the next ids.
+            None may be spelled like the written form of a byte or of what a merge makes: GPT-2's files have one id
+            for both.
         split: the rule that cuts text into chunks, "gpt2" or "smollm2".
 
     Raises:
-        ValueError: if the ids have gaps, a merge's token is missing, a token is no bytes, or split is unknown.
+        ValueError: if the ids have gaps, a merge's token is missing, a token is no bytes, a special token is
+            written like text, or split is unknown.
 
     Example:
         >>> tokenizer = BPETokenizer.train("low lower lowest " * 3, merges=4, special_tokens=["<end>"])
@@ -94,6 +91,7 @@ class BPETokenizer(Tokenizer):
         self._vocab = {**vocab, **special_ids(new_specials, first=len(vocab))}
         self._merges = [(left, right) for left, right in merges]
         specials = {token: self._vocab[token] for token in special_ids(special_tokens)}
+        _check_not_text(specials, merges)
         self._token_bytes = _bytes_by_id(self._vocab, specials)
         self._byte_ids = {byte: vocab.get(character) for byte, character in byte_characters().items()}
         self._ranks: dict[tuple[int, int], int] = {}
@@ -132,15 +130,15 @@ class BPETokenizer(Tokenizer):
 
         Raises:
             ValueError: if not exactly one of vocab_size and merges is given, vocab_size is too small, split is
-                unknown, or a text holds a lone surrogate.
+                unknown, a special token is written like a byte or a learned token, or a text holds a lone surrogate.
         """
         vocab = special_ids(special_tokens)
+        _check_not_text(vocab)  # before the minutes that learning takes
         for byte in BYTE_ORDER:
-            vocab.setdefault(byte_characters()[byte], len(vocab))
+            vocab[byte_characters()[byte]] = len(vocab)
         num_merges = _number_of_merges(len(vocab), vocab_size, merges)
         chunk_counts: Counter[str] = Counter()
         for part in between_special_tokens(texts, special_tokens):
-            check_utf8(part)
             chunk_counts.update(split_chunks(part, split))
         counts = {chunk.encode("utf-8"): count for chunk, count in chunk_counts.items()}
         pairs = learn_merges(counts, num_merges, min_count=min_count, progress=progress)
@@ -173,9 +171,9 @@ class BPETokenizer(Tokenizer):
 
     def save_files(self, vocab: str | os.PathLike[str], merges: str | os.PathLike[str]) -> None:
         """Write the two files that `from_files` and other libraries read; see there."""
-        write_atomically(Path(vocab), json.dumps(self._vocab, ensure_ascii=False) + "\n")
+        write_text(vocab, json.dumps(self._vocab, ensure_ascii=False) + "\n")
         lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self._merges)]
-        write_atomically(Path(merges), "\n".join(lines) + "\n")
+        write_text(merges, "\n".join(lines) + "\n")
 
     @property
     def merges(self) -> list[tuple[str, str]]:
@@ -309,6 +307,17 @@ def _bytes_of_characters() -> dict[str, int]:
 
 def _written(data: bytes) -> str:
     return "".join([byte_characters()[byte] for byte in data])
+
+
+def _check_not_text(special_tokens: Iterable[str], merges: Iterable[tuple[str, str]] = ()) -> None:
+    """Refuse special tokens whose id text would get: those written like a byte or like what a merge makes."""
+    of_text = {*_bytes_of_characters(), *(left + right for left, right in merges)}
+    for token in special_tokens:
+        if token in of_text:
+            raise ValueError(
+                f"special_tokens must not be what GPT-2's files write for a byte or a merge; got {token!r}. "
+                f"Spell it another way, such as '<{token}>'."
+            )
 
 
 def _bytes_by_id(vocab: Mapping[str, int], specials: Mapping[str, int]) -> list[bytes]:

@@ -53,7 +53,11 @@ class CharTokenizer(Tokenizer):
         unknown_token: str | None = None,
         special_tokens: Sequence[str] = (),
     ) -> Self:
-        """Return a tokenizer that knows the characters of the texts, in the order of their code points."""
+        """Return a tokenizer that knows the characters of the texts, in the order of their code points.
+
+        Raises:
+            ValueError: if a text holds a lone surrogate.
+        """
         marks = special_ids(special_tokens, unknown_token)
         characters = set().union(*between_special_tokens(texts, marks))
         return cls(sorted(characters), unknown_token, special_tokens)

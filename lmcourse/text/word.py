@@ -91,7 +91,8 @@ class WordTokenizer(Tokenizer):
             lowercase: whether to count and encode lower-case forms.
 
         Raises:
-            ValueError: if min_count is below 1, or max_size too small for the special tokens.
+            ValueError: if min_count is below 1, max_size too small for the special tokens, or a text holds a lone
+                surrogate.
         """
         marks = special_ids(special_tokens, unknown_token)
         if min_count < 1:

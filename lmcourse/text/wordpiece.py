@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
 
+from lmcourse.files import write_text
 from lmcourse.text.base import (
     SpecialUse,
     Tokenizer,
@@ -23,7 +24,6 @@ from lmcourse.text.base import (
     check_utf8,
     special_ids,
     visible,
-    write_atomically,
 )
 
 BERT_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -121,7 +121,7 @@ class WordPieceTokenizer(Tokenizer):
             min_count: the lowest frequency to consider.
 
         Raises:
-            ValueError: if the texts hold no word.
+            ValueError: if the texts hold no word, or a lone surrogate.
         """
         reserved = list(
             special_ids(special_tokens, None if unknown_token in special_tokens else unknown_token)
@@ -146,7 +146,7 @@ class WordPieceTokenizer(Tokenizer):
 
     def save_file(self, path: str | os.PathLike[str]) -> None:
         """Write vocab.txt; see `from_file`."""
-        write_atomically(Path(path), "\n".join(self._vocab) + "\n")
+        write_text(path, "\n".join(self._vocab) + "\n")
 
     def encode_batch(self, texts: Iterable[str], *, special: SpecialUse = "allow") -> list[list[int]]:
         """Return the ids of each text; see `encode`. Texts without special tokens go through one operation."""
