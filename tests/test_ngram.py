@@ -20,6 +20,7 @@ from lmcourse.ngram import (
     ModifiedKneserNey,
     NgramCounts,
     NgramModel,
+    Smoothing,
     StupidBackoff,
     continuation_counts,
     read_arpa,
@@ -235,17 +236,70 @@ def test_a_saved_model_predicts_the_same(smoothing, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
 
 
+@pytest.mark.parametrize("smoothing", [AddK(0.1), StupidBackoff(0.1), KneserNey(0.3)], ids=repr)
+def test_a_saved_model_keeps_its_smoothings_settings(smoothing, tmp_path):
+    fitted(smoothing).save(tmp_path / "model.npz")
+    again = NgramModel.load(tmp_path / "model.npz")
+    assert again.smoothing == smoothing
+    np.testing.assert_array_equal(
+        again.fit(TINY).next_log_probs([[C]]), fitted(smoothing).next_log_probs([[C]])
+    )
+
+
+def test_what_save_did_not_write_is_refused(tmp_path):
+    path = tmp_path / "model.npz"
+    fitted("mle").save(path)
+    whole = path.read_bytes()
+    np.savez(tmp_path / "other.npz", a=np.zeros(1))
+    for name, content in (("cut.npz", whole[: len(whole) // 2]), ("text.npz", b"text"), ("empty.npz", b"")):
+        (tmp_path / name).write_bytes(content)
+    for name in ("other.npz", "cut.npz", "text.npz", "empty.npz"):
+        with pytest.raises(ValueError, match=f"{name} is no n-gram model"):
+            NgramModel.load(tmp_path / name)
+
+
+def test_a_smoothing_of_ones_own_predicts_but_is_not_saved(tmp_path):
+    class Halved(Smoothing):
+        """Keep half of everything."""
+
+        name = "halved"
+
+        def kept(self, level):
+            return level.relative_frequencies / 2
+
+    model = fitted(Halved())
+    # Unigrams: half of 1/4 and half of 1/3 for b; after a: half of 1/2 and half of that.
+    assert probability(model, [A], B) == pytest.approx(1 / 4 + (1 / 8 + 1 / 6) / 2)
+    with pytest.raises(ValueError, match=r"smoothing must be one of .* got Halved"):
+        model.save(tmp_path / "model.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: NgramModel(0, 3), "order must be at least 1; got 0"),
-        (lambda: NgramModel(2, 0), "vocab_size must be at least 1; got 0"),
+        (lambda: NgramModel(0, 3), "order must be a whole number, at least 1; got 0"),
+        (lambda: NgramModel(2, 0), "vocab_size must be a whole number, at least 1; got 0"),
         (lambda: NgramModel(2, 3, "katz"), "smoothing must be one of mle, add-k, .*got 'katz'"),
         (lambda: NgramModel(2, 3).next_log_probs([[]]), "call fit"),
         (lambda: NgramModel(2, 3).fit([[]]), "at least one token"),
         (lambda: NgramModel(2, 3).fit([[0, 3]]), "between 0 and vocab_size - 1 = 2; got 3"),
         (lambda: NgramModel(2, 3).fit([[0, -1]]), "got -1"),
-        (lambda: NgramModel(2, 3, "jelinek-mercer").fit(TINY), "held_out must hold documents"),
+        (lambda: NgramModel(2, 3, "jelinek-mercer").fit(TINY), "held_out must be given"),
+        (lambda: NgramModel(2, 3, "jelinek-mercer").fit(TINY, [[]]), "held_out must hold at least one token"),
+        (lambda: NgramModel(2, 3, "jelinek-mercer").fit(TINY, [[5]]), r"held_out\[0\] must hold ids"),
+        (lambda: JelinekMercer(buckets=0), "buckets must be at least 1"),
+        (lambda: JelinekMercer(iterations=-1), "iterations must be at least 0"),
+        (lambda: NgramModel(2.0, 3), "order must be a whole number, at least 1; got 2.0"),
+        # One document given as if it were several: every token would become a document.
+        (lambda: NgramModel(2, 3).fit([0, 1, 2]), r"documents\[0\] must be a sequence .*pass \[document\]"),
+        (
+            lambda: NgramModel(2, 3).fit([[0.9, 1.7]]),
+            r"documents\[0\] must be a sequence of integer ids; got float64",
+        ),
+        (lambda: NgramModel(2, 3).fit(["abc"]), r"documents\[0\] must be a sequence of integer ids"),
+        (lambda: fitted("mle").next_log_probs([[77, 0, 1]]), r"prefixes\[0\] .* got 77"),
+        (lambda: fitted("mle").next_log_probs([0, 1]), r"prefixes\[0\] must be a sequence"),
         (
             lambda: NgramModel(3, 3).fit_counts(NgramCounts(TINY, 2, 3)),
             "between 1 and 2, the order counted; got 3",
@@ -312,14 +366,18 @@ def test_reading_follows_the_format(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("\\data\\", "data", r"line 1: expected \\data\\"),
+        ("\\data\\", "data", "the file ends here, too early"),
+        ("ngram 2=2", "ngram 2=²", "line 3: expected 'ngram 2='"),
+        ("ngram 2=2", "ngram 2=" + 20 * "9", "line 3: expected 'ngram 2='"),
+        ("the -0.1", "the nan", "line 8: expected the logarithm of a weight, got nan"),
+        ("the -0.1", "the inf", "line 8: expected the logarithm of a weight, got inf"),
         ("ngram 2=2", "ngram 3=2", "line 3: expected 'ngram 2='"),
         ("-0.60206\tcat", "-0.60206", "line 9: expected a number, 1 tokens"),
         ("-0.60206\tcat", "high\tcat", "line 9: expected logarithms"),
         ("-0.60206\tcat", "0.5\tcat", "line 9: expected the logarithm of a probability"),
         ("-0.60206\tcat", "-0.5\tthe", "line 9: the token 'the' was listed before"),
         ("-0.2 the cat", "-0.2 the dog", "line 12: the token 'dog' is not among the unigrams"),
-        ("-0.1 <s> the", "-0.1 the cat", "listed twice"),
+        ("-0.1 <s> the", "-0.1 the cat", "line 13: this n-gram of order 2 was listed before"),
         ("ngram 2=2", "ngram 2=3", "line 15: expected a number, 2 tokens"),
         ("\\end\\\n", "", "the file ends here, too early"),
     ],
@@ -335,8 +393,8 @@ def test_a_malformed_arpa_file_is_refused_by_line(old, new, message, tmp_path):
     ("tokens", "message"),
     [
         (["a", "b"], "the model's 3 tokens; got 2"),
-        (["a", "b", " "], "white space"),
-        (["a", "b", "<s>"], "white space or be <s>"),
+        (["a", "b", " "], "hold a blank or a line break"),
+        (["a", "b", "<s>"], "be <s>"),
         (["a", "b", "b"], "distinct"),
     ],
 )
@@ -344,6 +402,71 @@ def test_tokens_that_do_not_fit_the_format_are_refused_and_nothing_is_written(to
     with pytest.raises(ValueError, match=message):
         write_arpa(fitted("mle"), tmp_path / "model.arpa", tokens)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_end_token_that_was_added_comes_after_the_tokens(tmp_path):
+    model = fitted("witten-bell")
+    write_arpa(model, tmp_path / "m.arpa", ["a", "b", "c"])
+    again, tokens = read_arpa(tmp_path / "m.arpa")
+    assert tokens == ["a", "b", "c", "</s>"]
+    np.testing.assert_allclose(
+        again.token_log_probs([[A, B, C]]), model.token_log_probs([[A, B, C]]), atol=1e-8
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\\data\\", "Made by hand.\n\n\\data\\"),
+        ("\\data\\", "\ufeff\\data\\"),
+        ("\n", "\r\n"),
+        ("-0.1 <s> the", "-0.1 </s> <s>"),  # some tools list what crosses a line's end
+    ],
+    ids=["comment", "byte order mark", "Windows lines", "an n-gram that ends in <s>"],
+)
+def test_what_other_tools_write_is_read(old, new, tmp_path):
+    path = tmp_path / "other.arpa"
+    path.write_bytes(SAMPLE.replace(old, new).encode())
+    model, tokens = read_arpa(path)
+    assert tokens == ["</s>", "the", "cat"]
+    assert model.next_log_probs([[1]])[0, 2] / math.log(10) == pytest.approx(-0.2)
+
+
+def test_a_no_break_space_is_part_of_a_token(tmp_path):
+    write_arpa(fitted("mle"), tmp_path / "m.arpa", ["a\u00a0b", "c", "d"])
+    assert read_arpa(tmp_path / "m.arpa")[1][:3] == ["a\u00a0b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.arpa", "\\data\\ \xe9".encode("latin-1")),
+        ("m.arpa.gz", b"no gzip"),
+        ("m.arpa.gz", gzip.compress(SAMPLE.encode())[:-20]),
+    ],
+    ids=["Latin-1", "not compressed", "cut short"],
+)
+def test_a_damaged_file_is_named(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ArpaError, match=f"^{name}"):
+        read_arpa(tmp_path / name)
+
+
+def test_a_missing_context_is_refused_by_line(tmp_path):
+    path = tmp_path / "m.arpa"
+    trigrams = "\\3-grams:\n-0.1 <s> the cat\n-0.1 cat the cat\n\n\\end\\"
+    path.write_text(SAMPLE.replace("ngram 2=2", "ngram 2=2\nngram 3=2").replace("\\end\\", trigrams))
+    with pytest.raises(
+        ArpaError, match=r"m.arpa, line 18: the context of this n-gram is not listed in order 2"
+    ):
+        read_arpa(path)
+
+
+def test_a_model_that_was_read_cannot_be_fitted(tmp_path):
+    path = tmp_path / "sample.arpa"
+    path.write_text(SAMPLE)
+    with pytest.raises(ValueError, match="cannot be fitted again"):
+        read_arpa(path)[0].fit([[0]])
 
 
 KENLM_SCORES = {"a b c": -1.5711318, "c a": -2.9433532, "b b b a c": -5.7037764, "a": -1.9311188}

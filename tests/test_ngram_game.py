@@ -7,7 +7,7 @@ import pytest
 
 from lmcourse.ngram import GuessingGame, NgramModel, entropy_bounds_bits, guess_ranks
 from lmcourse.ngram.experiments import EXPERIMENTS, measure_fableworld, measure_pythondocs
-from lmcourse.text import CharTokenizer
+from lmcourse.text import CharTokenizer, WordTokenizer
 
 TEXT = "abracadabra"
 
@@ -54,6 +54,8 @@ def test_the_game_counts_guesses_until_the_text_is_found(model, tokenizer):
 def test_impossible_games_and_guesses_are_refused(model, tokenizer):
     with pytest.raises(ValueError, match="given must be between 0 and 3"):
         GuessingGame(model, tokenizer, "abra", given=4)
+    with pytest.raises(ValueError, match="one id for each character; got 1 for 4"):
+        GuessingGame(model, WordTokenizer.train([TEXT]), "abra", given=1)
     with pytest.raises(ValueError, match="one character; got 'ab'"):
         GuessingGame(model, tokenizer, "abra", given=1).guess("ab")
 

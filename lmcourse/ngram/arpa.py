@@ -12,6 +12,8 @@ Reference: https://www.speech.sri.com/projects/srilm/manpages/ngram-format.5.htm
 import gzip
 import math
 import os
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -19,11 +21,16 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from lmcourse.files import replacing
 from lmcourse.ngram.counts import find
 from lmcourse.ngram.model import NgramModel, bare_table
+from lmcourse.ngram.smoothing import Level, Smoothing
 
 START, END = "<s>", "</s>"
 LOG10_ZERO = -99.0
+
+# What separates fields and lines. Other white space, such as a no-break space, may be part of a token.
+BLANKS = re.compile(r"[ \t\r\n]+")
 
 
 class ArpaError(ValueError):
@@ -36,8 +43,9 @@ def write_arpa(model: NgramModel, path: str | os.PathLike, tokens: Sequence[str]
     Args:
         model: a fitted model whose distributions sum to one.
         path: the file to write.
-        tokens: the V tokens as text, in the order of their ids; none may hold white space or be `<s>`. KenLM wants
-            an end token `</s>`: where no token is, a line with probability zero is added.
+        tokens: the V tokens as text, in the order of their ids; none may hold a blank or be `<s>`. A tokenizer's
+            `tokens` will do. KenLM wants an end token `</s>`: where no token is, it is added with probability zero, and
+            `read_arpa` gives it back as a further token, with id V.
 
     Raises:
         ValueError: if the scores are no distribution, or tokens do not fit the model or the format.
@@ -49,24 +57,18 @@ def write_arpa(model: NgramModel, path: str | os.PathLike, tokens: Sequence[str]
     if len(set(tokens)) != len(tokens):
         raise ValueError("tokens must be distinct: two ids with one name could not be told apart.")
     for token in tokens:
-        if not token or token == START or token.split() != [token]:
+        if not token or token == START or BLANKS.search(token):
             raise ValueError(
-                f"tokens must not be empty, hold white space or be {START}, for spaces separate them in the file; "
-                f"got {token!r}. Replace a space by '▁', say."
+                f"tokens must not be empty, be {START}, or hold a blank or a line break, which separate tokens in the "
+                f"file; got {token!r}. Write a space as '␣', say."
             )
-    path = Path(path)
-    partial = path.with_name("partial-" + path.name)
-    try:
-        with _open(partial, "wt") as file:
-            _write(model, file, [*tokens, START])
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as draft, _open(draft, "wt") as file:
+        _write(model, file, [*tokens, START])
 
 
 def _open(path: Path, mode: str) -> TextIO:
     opener = gzip.open if path.suffix == ".gz" else open
-    return opener(path, mode, encoding="utf-8", newline="\n")
+    return opener(path, mode, encoding="utf-8-sig" if "r" in mode else "utf-8", newline="\n")
 
 
 def _write(model: NgramModel, file: TextIO, names: list[str]) -> None:
@@ -77,11 +79,11 @@ def _write(model: NgramModel, file: TextIO, names: list[str]) -> None:
     file.write("\\data\\\n" + "".join(f"ngram {n}={size}\n" for n, size in enumerate(sizes, start=1)))
     for n in range(1, model.order + 1):
         file.write(f"\n\\{n}-grams:\n")
-        file.writelines(f"{_log10(-math.inf)}\t{token}\n" for token in extra if n == 1)
         for ngram, log_prob, log_backoff in model.ngrams(n):
             words = " ".join(names[token] for token in ngram)
             weight = f"\t{_log10(log_backoff)}" if log_backoff else ""
             file.write(f"{_log10(log_prob)}\t{words}{weight}\n")
+        file.writelines(f"{_log10(-math.inf)}\t{token}\n" for token in extra if n == 1)
     file.write("\n\\end\\\n")
 
 
@@ -103,22 +105,37 @@ def read_arpa(path: str | os.PathLike) -> tuple[NgramModel, list[str]]:
     Raises:
         ArpaError: if the file is not well formed; the message gives the line.
     """
-    with _open(Path(path), "rt") as file:
-        lines = _Lines(file, Path(path).name)
-        sizes = _read_header(lines)
-        tokens, unigrams = _read_unigrams(lines, sizes[0])
-        ids = {token: i for i, token in enumerate(tokens)} | {START: len(tokens)}
-        tables, log_probs, log_backoffs = [bare_table(1, np.arange(len(ids)), len(tokens))], [], []
-        log_probs.append(unigrams[:, 0])
-        log_backoffs.append(unigrams[:, 1])
-        for n in range(2, len(sizes) + 1):
-            keys, values = _read_order(lines, n, sizes[n - 1], ids, [table.keys for table in tables])
-            tables.append(bare_table(n, keys, len(tokens)))
-            log_probs.append(values[:, 0])
-            log_backoffs.append(values[:, 1])
-        lines.expect("\\end\\")
-    model = NgramModel.from_tables(len(tokens), tables, log_probs, log_backoffs[:-1], "modified-kneser-ney")
+    path = Path(path)
+    try:
+        with _open(path, "rt") as file:
+            return _read(_Lines(file, path.name))
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ArpaError(f"{path.name} is no UTF-8 text, or its compression is damaged: {error}.") from error
+
+
+def _read(lines: "_Lines") -> tuple[NgramModel, list[str]]:
+    sizes = _read_header(lines)
+    tokens, unigrams = _read_unigrams(lines, sizes[0])
+    ids = {token: i for i, token in enumerate(tokens)} | {START: len(tokens)}
+    tables, values = [bare_table(1, np.arange(len(ids)), len(tokens))], [unigrams]
+    for n in range(2, len(sizes) + 1):
+        keys, numbers = _read_order(lines, n, sizes[n - 1], ids, [table.keys for table in tables])
+        tables.append(bare_table(n, keys, len(tokens)))
+        values.append(numbers)
+    lines.expect("\\end\\")
+    log_probs, log_backoffs = ([numbers[:, column] for numbers in values] for column in (0, 1))
+    model = NgramModel.from_tables(len(tokens), tables, log_probs, log_backoffs[:-1], Listed())
     return model, tokens
+
+
+class Listed(Smoothing):
+    """Probabilities that were read: whoever wrote the file has smoothed them."""
+
+    name = "listed"
+
+    def kept(self, level: Level) -> NDArray[np.float64]:
+        """Refuse: the counts behind the file are not known."""
+        raise ValueError("a model read from an ARPA file cannot be fitted again; make a new NgramModel.")
 
 
 class _Lines:
@@ -150,14 +167,20 @@ class _Lines:
 
 def _read_header(lines: _Lines) -> list[int]:
     """Return the number of n-grams of each order, and stop after the line that opens the unigrams."""
-    lines.expect("\\data\\")
+    for line in lines:
+        if line.strip() == "\\data\\":  # text before it is a comment
+            break
     sizes: list[int] = []
     for line in lines:
         if line.strip() == "\\1-grams:":
             break
         word, _, rest = line.partition(" ")
         n, _, size = rest.partition("=")
-        if word != "ngram" or n.strip() != str(len(sizes) + 1) or not size.strip().isdigit():
+        if (
+            word != "ngram"
+            or n.strip() != str(len(sizes) + 1)
+            or not re.fullmatch(r"[0-9]{1,15}", size.strip())
+        ):
             raise lines.error(
                 f"expected 'ngram {len(sizes) + 1}=' and a number, or \\1-grams:, got {line[:60]!r}"
             )
@@ -170,7 +193,7 @@ def _read_header(lines: _Lines) -> list[int]:
 def _read_line(lines: _Lines, n: int) -> tuple[list[str], float, float]:
     """Return the tokens, ln P and the logarithm of the backoff weight of the next line."""
     line = next(lines)
-    fields = line.split()
+    fields = BLANKS.split(line.strip(" \t\r\n"))
     if len(fields) not in (n + 1, n + 2):
         raise lines.error(f"expected a number, {n} tokens and perhaps a weight, got {line[:60]!r}")
     try:
@@ -179,6 +202,8 @@ def _read_line(lines: _Lines, n: int) -> tuple[list[str], float, float]:
         raise lines.error(f"expected logarithms of base 10 around the tokens, got {line[:60]!r}") from None
     if not numbers[0] <= 0:
         raise lines.error(f"expected the logarithm of a probability, 0 or less, got {fields[0]}")
+    if not numbers[1] < math.inf:
+        raise lines.error(f"expected the logarithm of a weight, got {fields[n + 1]}")
     log_prob, weight = (-math.inf if number <= LOG10_ZERO else number * math.log(10) for number in numbers)
     return fields[1 : n + 1], log_prob, weight
 
@@ -205,26 +230,32 @@ def _read_order(
     """Return the sorted keys of order n, and their (G, 2) numbers."""
     lines.expect(f"\\{n}-grams:")
     base = len(ids)
-    rows = np.empty((size, n), dtype=np.int64)
-    values = np.empty((size, 2))
-    first_line = lines.number + 1
-    for row in range(size):
+    # Lists, not arrays of the announced size: a header that lies costs no memory.
+    rows: list[list[int]] = []
+    values: list[tuple[float, float]] = []
+    numbers_of_lines: list[int] = []
+    for _ in range(size):
         tokens, *numbers = _read_line(lines, n)
-        try:
-            rows[row] = [ids[token] for token in tokens]
-        except KeyError as error:
-            raise lines.error(f"the token {error.args[0]!r} is not among the unigrams") from None
-        values[row] = numbers
-    contexts = rows[:, 0]
+        unknown = [token for token in tokens if token not in ids]
+        if unknown:
+            raise lines.error(f"the token {unknown[0]!r} is not among the unigrams")
+        if START in tokens[1:]:
+            # Some tools list what crosses a line's end; <s> is never predicted, so nothing asks for it.
+            continue
+        rows.append([ids[token] for token in tokens])
+        values.append(tuple(numbers))
+        numbers_of_lines.append(lines.number)
+    columns = np.array(rows, dtype=np.int64).reshape(-1, n)
+    contexts = columns[:, 0]
     for k in range(1, n - 1):
-        contexts = np.where(contexts >= 0, find(shorter[k], contexts * base + rows[:, k]), -1)
+        contexts = np.where(contexts >= 0, find(shorter[k], contexts * base + columns[:, k]), -1)
     if (contexts < 0).any():
-        line = first_line + int(np.argmax(contexts < 0))
-        raise ArpaError(
-            f"about line {line}: an n-gram of order {n} has a context that is not listed in order {n - 1}."
-        )
-    keys = contexts * base + rows[:, -1]
+        lines.number = numbers_of_lines[int(np.argmax(contexts < 0))]
+        raise lines.error(f"the context of this n-gram is not listed in order {n - 1}")
+    keys = contexts * base + columns[:, -1]
     order = np.argsort(keys, kind="stable")
-    if (np.diff(keys[order]) == 0).any():
-        raise lines.error(f"an n-gram of order {n} is listed twice")
-    return keys[order], values[order]
+    repeated = np.flatnonzero(np.diff(keys[order]) == 0)
+    if len(repeated):
+        lines.number = numbers_of_lines[order[repeated[0] + 1]]
+        raise lines.error(f"this n-gram of order {n} was listed before")
+    return keys[order], np.array(values).reshape(-1, 2)[order]

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lmcourse.core import document_ids
+
 
 @dataclasses.dataclass(frozen=True)
 class NgramTable:
@@ -64,6 +66,13 @@ def find(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64
     return np.where(keys[rows] == wanted, rows, -1)
 
 
+def check_sizes(order: int, vocab_size: int) -> None:
+    """Raise a ValueError that says which of the two is not a whole number of at least 1."""
+    for name, value in (("order", order), ("vocab_size", vocab_size)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a whole number, at least 1; got {value!r}.")
+
+
 def pick(values: NDArray, rows: NDArray[np.int64], absent: ArrayLike) -> NDArray:
     """Return the value at each row, and `absent` (broadcast) where the row is -1.
 
@@ -87,7 +96,8 @@ class NgramCounts:
         vocab_size: V; ids run from 0 to V - 1.
 
     Raises:
-        ValueError: if order or vocab_size is less than 1, there is no token, or an id is outside 0..V-1.
+        ValueError: if order or vocab_size is less than 1, there is no token, a document is not a sequence of integers,
+            or an id is outside 0..V-1.
 
     Example:
         >>> counts = NgramCounts([[0, 1, 0, 1, 1]], order=2, vocab_size=2)
@@ -96,15 +106,10 @@ class NgramCounts:
     """
 
     def __init__(self, documents: Sequence[ArrayLike], order: int, vocab_size: int):
-        if order < 1:
-            raise ValueError(f"order must be at least 1; got {order}.")
-        if vocab_size < 1:
-            raise ValueError(f"vocab_size must be at least 1; got {vocab_size}.")
+        check_sizes(order, vocab_size)
         self.vocab_size = vocab_size
         stream, depth = with_starts(documents, vocab_size)
         self.tokens = int((depth > 0).sum())
-        if not self.tokens:
-            raise ValueError("documents must hold at least one token; got none.")
         self.tables = [_unigrams(stream, depth, vocab_size)]
         grams = stream  # (N,) the id of the n-gram that ends at each position
         for n in range(2, order + 1):
@@ -157,32 +162,29 @@ class NgramCounts:
 
 
 def with_starts(
-    documents: Sequence[ArrayLike], vocab_size: int
+    documents: Sequence[ArrayLike], vocab_size: int, name: str = "documents"
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Join documents into one stream, a start symbol (id V) before each.
 
     Args:
         documents: sequences of ids.
         vocab_size: V.
+        name: what the caller calls the documents, for messages.
 
     Returns:
         The stream, and for each position how many tokens of its document lie to its left (0 at a start).
 
     Raises:
-        ValueError: if an id is outside 0..V-1.
+        ValueError: if there is no token, a document is not a sequence of integers, or an id is outside 0..V-1.
     """
-    parts = [np.asarray(document, dtype=np.int64).ravel() for document in documents]
+    parts = document_ids(documents, vocab_size, name)
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]]) if parts else np.empty(0, dtype=np.int64)
+    if not lengths.sum():
+        raise ValueError(f"{name} must hold at least one token; got none.")
+    starts = np.cumsum(lengths + 1) - (lengths + 1)
     depth = np.arange(int((lengths + 1).sum())) - np.repeat(starts, lengths + 1)
     stream = np.full(len(depth), vocab_size, dtype=np.int64)
-    tokens = np.concatenate([*parts, np.empty(0, dtype=np.int64)])
-    if tokens.size and (tokens.min() < 0 or tokens.max() >= vocab_size):
-        wrong = tokens.min() if tokens.min() < 0 else tokens.max()
-        raise ValueError(
-            f"documents must hold ids between 0 and vocab_size - 1 = {vocab_size - 1}; got {wrong}."
-        )
-    stream[depth > 0] = tokens
+    stream[depth > 0] = np.concatenate(parts)
     return stream, depth
 
 

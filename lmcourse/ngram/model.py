@@ -1,16 +1,21 @@
 """The n-gram language model: a table of probabilities, and weights for what is not in it."""
 
 import itertools
+import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lmcourse.core import LanguageModel, check_ids
-from lmcourse.ngram.counts import NgramCounts, NgramTable, gram_ids, pick
-from lmcourse.ngram.smoothing import Smoothing, get_smoothing, levels
+from lmcourse.core import LanguageModel, check_ids, document_ids
+from lmcourse.files import replacing
+from lmcourse.ngram.counts import NgramCounts, NgramTable, check_sizes, gram_ids, pick
+from lmcourse.ngram.smoothing import SMOOTHINGS, Smoothing, get_smoothing, levels
+
+SAVED_FORMAT = "lmcourse n-gram model 1"
 
 # A context that would reach beyond the start of the document: there is nothing to look up and nothing to pay.
 TOO_SHORT = -2
@@ -38,10 +43,7 @@ class NgramModel(LanguageModel):
     """
 
     def __init__(self, order: int, vocab_size: int, smoothing: str | Smoothing = "modified-kneser-ney"):
-        if order < 1:
-            raise ValueError(f"order must be at least 1; got {order}.")
-        if vocab_size < 1:
-            raise ValueError(f"vocab_size must be at least 1; got {vocab_size}.")
+        check_sizes(order, vocab_size)
         self.order = order
         self.vocab_size = vocab_size
         self.smoothing = get_smoothing(smoothing)
@@ -131,7 +133,7 @@ class NgramModel(LanguageModel):
     def next_log_probs(self, prefixes: Sequence[Sequence[int]]) -> NDArray[np.float64]:
         """Return the distribution after each prefix; see `LanguageModel.next_log_probs`.
 
-        The cost is O(V) a prefix, for the answer has V entries, and does not grow with the prefix's length.
+        The cost is O(V) a prefix, for the answer has V entries; of the prefix only the last n - 1 tokens matter.
         """
         self._require_fit()
         result = np.tile(self._log_probs[0][:-1], (len(prefixes), 1))  # (B, V)
@@ -154,10 +156,10 @@ class NgramModel(LanguageModel):
         -1 stands for a context that was never seen, TOO_SHORT for one that reaches beyond the prefix's beginning.
         """
         width = self.order - 1
+        prefixes = document_ids(prefixes, self.vocab_size, "prefixes")
         recent = np.full((len(prefixes), width), self.vocab_size, dtype=np.int64)  # (B, n - 1)
         for row, prefix in enumerate(prefixes):
-            tail = prefix[max(0, len(prefix) - width) :] if width else prefix[:0]
-            check_ids([tail], self.vocab_size)
+            tail = prefix[max(0, len(prefix) - width) :]
             recent[row, width - len(tail) :] = tail
         contexts = np.full((width, len(prefixes)), TOO_SHORT)
         for n, grams in enumerate(gram_ids(recent, self._tables[:width]) if width else [], start=1):
@@ -199,39 +201,55 @@ class NgramModel(LanguageModel):
         """Write the model to a NumPy .npz file, whole or not at all.
 
         The file is for prediction: the counts are not in it.
+
+        Raises:
+            ValueError: if the model is not fitted, or its smoothing is none of the package's.
         """
         self._require_fit()
-        arrays = {"vocab_size": np.array(self.vocab_size), "smoothing": np.array(self.smoothing.name)}
-        arrays["log_unseen_context"] = np.array(self._log_unseen_context)
+        if SMOOTHINGS.get(self.smoothing.name) is not type(self.smoothing):
+            raise ValueError(
+                f"smoothing must be one of {', '.join(SMOOTHINGS)} to be saved; got {type(self.smoothing).__name__}. "
+                "write_arpa saves any distribution."
+            )
+        header = {
+            "format": SAVED_FORMAT,
+            "order": self.order,
+            "vocab_size": self.vocab_size,
+            "smoothing": self.smoothing.name,
+            "settings": self.smoothing.settings,
+        }
+        arrays = {"header": np.array(json.dumps(header))}
         for n, table in enumerate(self._tables):
             arrays[f"keys_{n}"], arrays[f"log_probs_{n}"] = table.keys, self._log_probs[n]
         for n, weights in enumerate(self._log_backoffs):
             arrays[f"log_backoffs_{n}"] = weights
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "NgramModel":
-        """Read a model that `save` wrote."""
-        with np.load(path) as arrays:
-            vocab_size = int(arrays["vocab_size"])
-            order = sum(name.startswith("keys_") for name in arrays.files)
-            tables = [bare_table(n + 1, arrays[f"keys_{n}"], vocab_size) for n in range(order)]
-            model = cls.from_tables(
-                vocab_size,
-                tables,
-                [arrays[f"log_probs_{n}"] for n in range(order)],
-                [arrays[f"log_backoffs_{n}"] for n in range(order - 1)],
-                str(arrays["smoothing"]),
-            )
-            model._log_unseen_context = float(arrays["log_unseen_context"])
-        return model
+        """Read a model that `save` wrote.
+
+        Raises:
+            ValueError: if the file is none of these, or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                header = json.loads(str(arrays["header"]))
+                if header["format"] != SAVED_FORMAT:
+                    raise ValueError(f"its format is {header['format']!r}")
+                order, vocab_size = header["order"], header["vocab_size"]
+                return cls.from_tables(
+                    vocab_size,
+                    [bare_table(n + 1, arrays[f"keys_{n}"], vocab_size) for n in range(order)],
+                    [arrays[f"log_probs_{n}"] for n in range(order)],
+                    [arrays[f"log_backoffs_{n}"] for n in range(order - 1)],
+                    SMOOTHINGS[header["smoothing"]](**header["settings"]),
+                )
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path} is no n-gram model that NgramModel.save wrote, or is damaged: {error}."
+            ) from error
 
 
 def bare_table(order: int, keys: NDArray[np.int64], vocab_size: int) -> NgramTable:

@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.core import LanguageModel
-from lmcourse.text.base import Tokenizer
-
-SPACE, LINE_BREAK = "␣", "⏎"
+from lmcourse.text.base import Tokenizer, visible
 
 
 def guess_ranks(model: LanguageModel, ids: Sequence[int]) -> NDArray[np.int64]:
@@ -76,7 +74,7 @@ class GuessingGame:
         guesses: the guesses you needed for each character found so far, from the first that was not given.
 
     Raises:
-        ValueError: if nothing is left to guess.
+        ValueError: if nothing is left to guess, or the tokenizer is not one of characters.
 
     Example:
         >>> from lmcourse.ngram import NgramModel
@@ -93,9 +91,14 @@ class GuessingGame:
             raise ValueError(
                 f"given must be between 0 and {len(text) - 1}, or nothing is left to guess; got {given}."
             )
+        ids = tokenizer.encode(text)
+        if len(ids) != len(text):
+            raise ValueError(
+                f"tokenizer must give one id for each character; got {len(ids)} for {len(text)} characters."
+            )
         self.text = text
         self.given = given
-        self.ranks = guess_ranks(model, tokenizer.encode(text))
+        self.ranks = guess_ranks(model, ids)
         self.guesses: list[int] = []
         self._tries = 0
 
@@ -144,7 +147,7 @@ class GuessingGame:
     def model_play_html(self) -> str:
         """Return the text with the number of guesses the model needed below each character."""
         cells = "".join(
-            f"<td style='text-align:center;padding:0 .15em;font-family:monospace'>{html.escape(_visible(character))}"
+            f"<td style='text-align:center;padding:0 .15em;font-family:monospace'>{html.escape(visible(character))}"
             f"<br><small>{'·' if i < self.given else self.ranks[i]}</small></td>"
             for i, character in enumerate(self.text)
         )
@@ -169,7 +172,7 @@ class GuessingGame:
             right = self.guess(character)
             found.value = self._found_html()
             score.value = (
-                "Right. " if right else f"Not {html.escape(_visible(character))}. "
+                "Right. " if right else f"Not {html.escape(visible(character))}. "
             ) + self.score_line()
             entry.value = ""
             entry.disabled = self.over
@@ -185,7 +188,3 @@ class GuessingGame:
         live = self.widget()._repr_mimebundle_() or {}
         view = "application/vnd.jupyter.widget-view+json"
         return bundle | ({view: live[view]} if view in live else {})
-
-
-def _visible(character: str) -> str:
-    return {" ": SPACE, "\n": LINE_BREAK}.get(character, character)

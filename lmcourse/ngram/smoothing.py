@@ -118,6 +118,12 @@ class Smoothing(abc.ABC):
     normalized = True
     unseen_context = 1.0
 
+    @property
+    def settings(self) -> dict[str, float | None]:
+        """What the rule was made with: `type(self)(**settings)` makes it again."""
+        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        return {field.name: getattr(self, field.name) for field in fields if field.init}
+
     def prepare(self, counts: NgramCounts, held_out: list | None) -> None:  # noqa: B027 - most need nothing
         """Learn what the rule needs beyond the counts of each order, from held-out documents."""
 
@@ -309,11 +315,22 @@ class JelinekMercer(Smoothing):
     weights: dict[int, NDArray[np.float64]] = dataclasses.field(default_factory=dict, init=False, repr=False)
     log_likelihoods: list[float] = dataclasses.field(default_factory=list, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.iterations < 0:
+            raise ValueError(f"iterations must be at least 0; got {self.iterations}.")
+        if self.buckets < 1:
+            raise ValueError(f"buckets must be at least 1; got {self.buckets}.")
+
     def prepare(self, counts: NgramCounts, held_out: list | None) -> None:
-        """Learn λ for each order and bucket; `log_likelihoods` keeps the held-out nats per token of each round."""
-        if not held_out:
+        """Learn λ for each order and bucket; `log_likelihoods` keeps the held-out nats a token of each round.
+
+        Raises:
+            ValueError: if held_out is missing or holds no token.
+        """
+        if held_out is None:
             raise ValueError(
-                "held_out must hold documents: 'jelinek-mercer' learns its weights on them; got none."
+                "held_out must be given: 'jelinek-mercer' learns its weights on held-out documents."
             )
         frequencies, buckets = self._held_out_frequencies(counts, held_out)
         self.weights = {n: np.full(self.buckets, 0.5) for n in range(1, counts.order + 1)}
@@ -327,7 +344,7 @@ class JelinekMercer(Smoothing):
 
     def _held_out_frequencies(self, counts: NgramCounts, held_out: list) -> tuple[NDArray, NDArray]:
         """Return, for each order and held-out token, its relative frequency and its context's bucket, (n, N)."""
-        stream, depth = with_starts(held_out, counts.vocab_size)
+        stream, depth = with_starts(held_out, counts.vocab_size, "held_out")
         ids = gram_ids(stream[None, :], counts.tables)
         frequencies, buckets = [], []
         for level, gram in zip(levels(counts, continuation=False), ids, strict=True):
