@@ -17,6 +17,7 @@ from lmcourse.grading import (
     progress,
 )
 from lmcourse.grading.engine import ChecksError, collect, run_checks
+from lmcourse.grading.outcomes import Outcome
 
 CHECKS = """
 import pytest
@@ -139,9 +140,28 @@ def test_missing_answer_is_missing_and_the_others_are_tested(checks):
     assert states({"double": RIGHT["double"]}, checks) == ["passed", "passed", "missing"]
 
 
-def test_endless_loop_is_too_slow_and_the_next_test_runs(checks):
-    slow_first = {"double": lambda number: loop(number) if number > 0 else 2 * number}
-    assert states(slow_first, checks, number="99.1", timeout=0.2) == ["too slow", "passed"]
+def test_endless_loop_costs_its_time_once_and_other_answers_are_tested(checks):
+    calls = []
+
+    def slow_first(number):
+        calls.append(number)
+        return loop(number) if number > 0 else 2 * number
+
+    answers = {**RIGHT, "double": slow_first}
+    outcomes = run_checks(checks, answers, timeout=0.2)[1]
+    assert [outcome.state for outcome in outcomes] == ["too slow", "too slow", "passed"]
+    assert outcomes[1].message == "not run, for `double` was too slow before"
+    assert calls == [3]
+
+
+def test_slow_test_leaves_the_points_of_those_before_it(checks):
+    slow_last = {"double": lambda number: loop(number) if number < 0 else 2 * number}
+    assert states(slow_last, checks, number="99.1", timeout=0.2) == ["passed", "too slow"]
+
+
+def test_slowness_that_is_known_already_is_not_tried_again(checks):
+    known = [Outcome("test_double_of_three", "too slow")]
+    assert states(RIGHT, checks, number="99.1", known=known) == ["too slow"]
 
 
 def test_partial_answers_earn_the_points_of_the_tests_they_pass():
@@ -161,6 +181,18 @@ def test_card_of_a_crash_quotes_the_line_of_the_answer():
     exec(compile("def double(number):\n    return number / 0", __file__, "exec"), namespace)
     happened = dict(check("99.1", namespace).notes)["What happened"]
     assert happened.startswith("ZeroDivisionError: division by zero\nin line 2:")
+
+
+def test_card_of_a_crash_gives_the_exception_first_and_the_hint_after_it():
+    names = [name for name, _ in check("99.1", {"double": lambda number: number["x"]}).notes]
+    assert names == ["What happened", "Hint"]
+
+
+def test_card_of_a_slow_answer_asks_for_the_loop_and_not_for_a_wrong_value():
+    (_, happened), (name, hint) = check("99.1", {"double": loop}, timeout=0.2).notes
+    assert happened == "still running after 0.2 s"
+    assert name == "Hint"
+    assert "does your loop end?" in hint
 
 
 def test_card_of_a_stub_gives_no_hint():
@@ -210,7 +242,11 @@ def test_unknown_exercise_lists_the_numbers_there_are(number):
     assert "99.1, 99.2" in card
 
 
-@pytest.mark.parametrize("number", ["98.1", "1", "", None, [], "99.1.2"])
+def test_number_without_its_dot_is_asked_about():
+    assert repr(check("991", RIGHT)) == "There is no exercise 991\nDid you mean 99.1?"
+
+
+@pytest.mark.parametrize("number", ["98.1", "1", "999", "", None, [], "99.1.2"])
 def test_impossible_number_gets_a_card_that_says_what_would_be_right(number):
     card = repr(check(number, RIGHT))
     assert "99 (grading)" in card or 'as in "1.3"' in card
@@ -337,7 +373,7 @@ def test_exercise_refuses_what_would_be_no_exercise(arguments, message):
         (lambda: assert_equal((1, 2), (1, 3)), "expected 3 at [1]; got 2"),
         (lambda: assert_equal(3, 4, "f(x)"), "expected 4 for f(x); got 3"),
         (lambda: assert_equal([[1, 2], [3, 5]], np.array([[1, 2], [3, 4]])), "expected 4 at [1, 1]; got 5"),
-        (lambda: assert_equal(None, 4), "expected 4; got None (does every path of your function return?)"),
+        (lambda: assert_equal(None, 4), "expected 4; got None (nothing was returned, or nothing is there)"),
         (lambda: assert_close([1, 2], [[1, 2]]), "expected shape (1, 2); got shape (2,)"),
         (lambda: assert_close("a", 1.0), "expected numbers of shape (); got 'a'"),
         (lambda: assert_close(float("nan"), 1.0), "expected 1.0; got nan"),

@@ -8,6 +8,7 @@ import pytest
 
 from lmcourse.cli import main
 from lmcourse.commands import start
+from lmcourse.commands.grade import print_report
 from lmcourse.grading import chapters, grader
 from lmcourse.grading.grader import GradingError, chapter_of_notebook, grade
 from lmcourse.grading.notebook import NotebookError, Runner, read_notebook
@@ -80,7 +81,9 @@ def test_a_cell_that_kills_the_process_and_a_test_that_does_cost_only_themselves
     assert report.points == 3
 
 
-def test_a_test_that_cannot_be_stopped_from_within_is_killed_and_the_next_is_run(tmp_path, monkeypatch):
+def test_a_test_that_cannot_be_stopped_from_within_is_killed_once_and_other_answers_are_tested(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(grader, "GRACE_SECONDS", 0.5)
     stubborn = (
         "def double(number):\n"
@@ -93,7 +96,8 @@ def test_a_test_that_cannot_be_stopped_from_within_is_killed_and_the_next_is_run
     )
     notebook = write(tmp_path / "ch96_x.ipynb", stubborn, RIGHT[1])
     report = grade(notebook, test_seconds=0.2)
-    assert outcomes(report) == ["too slow", "passed", "passed"]
+    assert outcomes(report) == ["too slow", "too slow", "passed"]
+    assert "not run" in report.exercises[0].outcomes[1].message
 
 
 BLOCKING = "import ctypes\ndef double(number):\n    ctypes.CDLL(None).sleep(60)"
@@ -150,6 +154,55 @@ def test_cards_magics_failing_cells_and_output_do_not_matter(tmp_path):
     ]
 
 
+def test_failed_cell_is_told_with_its_exercise_and_explains_what_is_missing(tmp_path, capsys):
+    path = tmp_path / "ch96_x.ipynb"
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("1 / 0"),
+            nbformat.v4.new_markdown_cell("## Exercise 96.1 Double\nNot Exercise 96.7."),
+            nbformat.v4.new_code_cell("def double(number:\n    return 2"),
+            nbformat.v4.new_code_cell(f"{RIGHT[1]}\n1 / 0", metadata={"tags": ["exercise-96.2"]}),
+        ]
+    )
+    nbformat.write(notebook, path)
+    report = grade(path)
+    assert [failure.exercise for failure in report.failed_cells] == ["", "96.1", "96.2"]
+    missing = report.exercises[0].outcomes[0].message
+    assert missing.startswith("the notebook defines no `double`; code cell 2 failed: SyntaxError: ")
+    assert outcomes(report) == ["missing", "missing", "passed"]
+    print_report(report)
+    out = capsys.readouterr().out
+    assert "Code cell 1 failed: ZeroDivisionError" in out
+    assert "Code cell 2 (exercise 96.1) failed: SyntaxError" in out
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"), [("return number + 2", ""), ("return number.x", "AttributeError"), ("1 / 0", "Zero")]
+)
+def test_table_tells_the_hint_apart_from_the_error(answer, error, tmp_path, capsys):
+    write(tmp_path / "ch96_x.ipynb", f"def double(number):\n    {answer}", RIGHT[1])
+    assert main(["grade", "ch96_x.ipynb"]) == 0
+    out = capsys.readouterr().out
+    assert "Hint: did you add" in out
+    assert error in out[: out.index("Hint:")]
+
+
+def test_table_asks_for_the_loop_of_a_slow_answer(tmp_path, capsys):
+    write(tmp_path / "ch96_x.ipynb", "def double(number):\n    while True:\n        pass", RIGHT[1])
+    assert main(["grade", "ch96_x.ipynb", "--timeout", "0.2"]) == 0
+    out = capsys.readouterr().out
+    assert "Hint: does your loop end?" in out
+    assert "did you add" not in out
+
+
+def test_help_says_that_few_points_are_no_failure(capsys):
+    with pytest.raises(SystemExit):
+        main(["grade", "--help"])
+    assert "exit status is 0 when the notebook was graded, whatever its points" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 def test_stubs_get_no_points_and_are_not_a_fault(tmp_path, capsys):
     stub = 'def double(number):\n    raise NotImplementedError("Exercise 96.1")'
     assert main(["grade", str(write(tmp_path / "ch96_x.ipynb", stub))]) == 0
@@ -165,7 +218,8 @@ def test_notebook_may_be_renamed_when_its_metadata_say_the_chapter(tmp_path):
 
 
 def test_faults_are_one_line_and_status_2(tmp_path, capsys):
-    (tmp_path / "text.ipynb").write_text("not JSON")
+    (tmp_path / "README.md").write_text("# not JSON")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / "dict.ipynb").write_text('{"a": 1}')
     write(tmp_path / "ada.ipynb", RIGHT[0])
     write(tmp_path / "ch95_x.ipynb", RIGHT[0])
@@ -173,9 +227,10 @@ def test_faults_are_one_line_and_status_2(tmp_path, capsys):
     write(tmp_path / "ch96_other.ipynb", "def something_else(): pass")
     faults = {
         ("absent.ipynb",): "There is no file",
-        ("text.ipynb",): "is not a notebook",
-        ("dict.ipynb",): "is not a notebook",
-        (".",): "cannot be read",
+        ("README.md",): "README.md cannot be read as a notebook; name one such as my/ch01_ngram.ipynb.\n",
+        ("picture.png",): "cannot be read as a notebook",
+        ("dict.ipynb",): "cannot be read as a notebook",
+        (".",): "is a folder; name the notebook in it",
         ("ada.ipynb",): "add --chapter",
         ("ada.ipynb", "--chapter", "12"): "there is 96 (commands)",
         ("ch95_x.ipynb",): "there is 96 (commands)",
@@ -240,6 +295,16 @@ def test_start_copies_the_stubs_to_my(course, tmp_path, capsys):
     copy = tmp_path / "my" / "ch96_commands.ipynb"
     assert copy.read_bytes() == (course / "exercises" / "ch96_commands.ipynb").read_bytes()
     assert "ch96_commands.ipynb" in capsys.readouterr().out
+
+
+def test_start_ends_with_what_to_do_next(course, capsys):
+    for again in ([], [], ["--again"]):
+        main(["start", "96", *again])
+        name = "ch96_commands-2.ipynb" if again else "ch96_commands.ipynb"
+        assert capsys.readouterr().out.splitlines()[-2:] == [
+            "Open them:  lmcourse lab",
+            f"Grade them: lmcourse grade my/{name}",
+        ]
 
 
 def test_start_never_overwrites(course, tmp_path, capsys):

@@ -9,14 +9,17 @@ from lmcourse.cli import UsageError
 from lmcourse.grading.chapters import UnknownChapter, find_chapter
 from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
 from lmcourse.grading.grader import ExerciseGrade, GradingError, Report, grade
-from lmcourse.grading.notebook import NotebookError
-from lmcourse.grading.outcomes import CRASHED, MISSING, NOT_IMPLEMENTED, PASSED, TOO_SLOW
+from lmcourse.grading.notebook import CellFailure, NotebookError
+from lmcourse.grading.outcomes import CRASHED, MISSING, NOT_IMPLEMENTED, PASSED, TOO_SLOW, hint_for
 
 _STYLES = {PASSED: "green", NOT_IMPLEMENTED: "yellow", MISSING: "yellow"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the notebook and the options."""
+    parser.epilog = (
+        "The exit status is 0 when the notebook was graded, whatever its points, and 2 when it cannot be."
+    )
     parser.add_argument("notebook", type=Path, help="the notebook to grade")
     parser.add_argument(
         "--chapter", metavar="NN", help="the chapter's number; default: what the notebook says"
@@ -75,9 +78,8 @@ def _why(exercise: ExerciseGrade) -> str:
     test, outcome = exercise.failure
     if outcome.state in (MISSING, NOT_IMPLEMENTED):
         return outcome.message
-    if outcome.state in (CRASHED, TOO_SLOW):
-        return f"{outcome.message}\n{test.hint}"
-    return test.hint
+    hint = f"Hint: {hint_for(test, outcome)}"
+    return f"{outcome.message}\n{hint}" if outcome.state in (CRASHED, TOO_SLOW) else hint
 
 
 def _remarks(report: Report) -> list[str]:
@@ -87,7 +89,12 @@ def _remarks(report: Report) -> list[str]:
         for exercise in report.exercises
         for flag in exercise.flags
     ]
-    return flags + [f"Code cell {failure.cell} failed: {failure.error}" for failure in report.failed_cells]
+    return flags + [f"{_place(failure)} failed: {failure.error}" for failure in report.failed_cells]
+
+
+def _place(failure: CellFailure) -> str:
+    exercise = f" (exercise {failure.exercise})" if failure.exercise else ""
+    return f"Code cell {failure.cell}{exercise}"
 
 
 def _write_json(report: Report, path: Path) -> None:

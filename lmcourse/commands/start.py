@@ -32,8 +32,10 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"{target} is there already and stays as it is. `lmcourse start {args.chapter} --again` adds a copy."
         )
-        return 0
-    print(f"Your exercises are in {copy_stub(stub, FOLDER)}.")
+    else:
+        target = copy_stub(stub, FOLDER)
+        print(f"Your exercises are in {target}.")
+    print(f"Open them:  lmcourse lab\nGrade them: lmcourse grade {target}")
     return 0
 
 

@@ -154,7 +154,7 @@ def assert_distribution(
 
 def _assert_returned(actual: object, wanted: str, what: str) -> None:
     if actual is None:
-        raise CheckFailure(wanted, "None (does every path of your function return?)", _of(what, "for "))
+        raise CheckFailure(wanted, "None (nothing was returned, or nothing is there)", _of(what, "for "))
 
 
 def _array(actual: object, expected: np.ndarray, what: str) -> np.ndarray:

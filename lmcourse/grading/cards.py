@@ -1,5 +1,6 @@
 """What the learner sees: a card for an exercise, and one for a chapter."""
 
+import contextlib
 import dataclasses
 import html
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmcourse.grading import chapters
-from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError, run_checks
+from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError, collect, run_checks
 from lmcourse.grading.exercise import chapter_of
 from lmcourse.grading.outcomes import (
     CRASHED,
@@ -18,6 +19,7 @@ from lmcourse.grading.outcomes import (
     WRONG,
     Outcome,
     Test,
+    hint_for,
     shorten,
 )
 from lmcourse.grading.shortcuts import Shortcut, find_shortcuts
@@ -127,6 +129,8 @@ def points_text(points: float) -> str:
 
 def _exercise_card(number: str, namespace: Mapping[str, Any], timeout: float) -> Card:
     number = str(number).strip()
+    if meant := _with_a_dot(number):
+        return Card(f"There is no exercise {number}", notes=[("", f"Did you mean {' or '.join(meant)}?")])
     chapter = chapters.find_chapter(chapter_of(number))
     tests, outcomes = run_checks(chapter.checks, namespace, number=number, timeout=timeout)
     if not outcomes:
@@ -142,6 +146,18 @@ def _exercise_card(number: str, namespace: Mapping[str, Any], timeout: float) ->
     own = [test for test in tests if test.number == number]
     notes = [*_failure_notes(by_name, outcomes), *_shortcut_notes(own, namespace)]
     return Card(f"Exercise {number}: {_points(by_name, outcomes)}", rows, notes)
+
+
+def _with_a_dot(number: str) -> list[str]:
+    """Return the exercises that a number without its dot may stand for."""
+    meant = []
+    for cut in range(1, len(number)):
+        candidate = f"{number[:cut]}.{number[cut:]}"
+        with contextlib.suppress(ValueError):
+            chapter = chapters.find_chapter(chapter_of(candidate))
+            if any(test.number == candidate for test in collect(chapter.checks)):
+                meant.append(candidate)
+    return meant
 
 
 def _chapter_card(number: str, namespace: Mapping[str, Any], timeout: float) -> Card:
@@ -167,10 +183,11 @@ def _failure_notes(tests: Mapping[str, Test], outcomes: Sequence[Outcome]) -> li
         return []
     if failure.state in (NOT_IMPLEMENTED, MISSING):
         return [("To do", failure.message)]
-    hint = ("Hint", tests[failure.test].hint)
+    hint = ("Hint", hint_for(tests[failure.test], failure))
     if failure.expected:
         return [hint, ("Expected", failure.expected), ("Got", failure.actual)]
-    return [hint, ("What happened", failure.message)]
+    happened = ("What happened", failure.message)
+    return [happened, hint] if failure.state in (CRASHED, TOO_SLOW) else [hint, happened]
 
 
 def _shortcut_notes(tests: Sequence[Test], namespace: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -5,14 +5,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmcourse.grading.exercise import answer_names
-from lmcourse.grading.outcomes import MissingAnswer, Outcome, Test, outcome_of
+from lmcourse.grading.outcomes import TOO_SLOW, MissingAnswer, NotRun, Outcome, Test, outcome_of
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 
@@ -37,7 +37,7 @@ def run_checks(
     answers: Mapping[str, Any],
     *,
     number: str | None = None,
-    skip: Collection[str] = (),
+    known: Sequence[Outcome] = (),
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
     on_collected: Callable[[list[Test]], None] = lambda tests: None,
     on_start: Callable[[Test], None] = lambda test: None,
@@ -45,11 +45,14 @@ def run_checks(
 ) -> tuple[list[Test], list[Outcome]]:
     """Run the tests of a chapter, or of one exercise, on a learner's functions.
 
+    Once a test was too slow, the exercise's later tests of the same functions are not run and count as too slow:
+    an endless loop costs its time once.
+
     Args:
         checks: the chapter's module of tests.
         answers: what the learner's notebook defines, by name.
         number: the exercise to run, as in "1.3"; default: all.
-        skip: names of tests to leave out.
+        known: outcomes of an earlier run; their tests are left out.
         timeout: how long one test may take, in seconds. What hangs inside compiled code or swallows every
             exception is not stopped, and nothing is outside the main thread or without SIGALRM: that takes a
             process of its own, as `grade` has.
@@ -64,7 +67,7 @@ def run_checks(
         ChecksError: if the module cannot be imported or holds no test of an exercise.
         KeyboardInterrupt: if the user interrupted it.
     """
-    session = _Session(answers, number, frozenset(skip), on_collected, on_start, on_outcome)
+    session = _Session(answers, number, known, on_collected, on_start, on_outcome)
     status = _pytest(checks, session, timeout)
     if session.errors:
         raise ChecksError(f"{checks.name} cannot be imported: {session.errors[0]}")
@@ -93,14 +96,14 @@ class _Session:
         self,
         answers: Mapping[str, Any],
         number: str | None,
-        skip: frozenset[str],
+        known: Sequence[Outcome],
         on_collected: Callable[[list[Test]], None],
         on_start: Callable[[Test], None],
         on_outcome: Callable[[Outcome], None],
     ):
         self.answers = answers
         self.number = number
-        self.skip = skip
+        self.known = {outcome.test: outcome for outcome in known}
         self.on_collected = on_collected
         self.on_start = on_start
         self.on_outcome = on_outcome
@@ -112,6 +115,17 @@ class _Session:
     def finish(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         self.on_outcome(outcome)
+
+    def too_slow(self, number: str) -> set[str]:
+        """Return the answers that the exercise's tests which were too slow take."""
+        outcomes = {**self.known, **{outcome.test: outcome for outcome in self.outcomes}}
+        slow = {name for name, outcome in outcomes.items() if outcome.state == TOO_SLOW}
+        return {
+            name
+            for test in self.tests
+            if test.number == number and test.name in slow
+            for name in test.answers
+        }
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         for name in answer_names(metafunc.function):
@@ -135,7 +149,7 @@ class _Session:
                 exercise.allow,
             )
             self.tests.append(test)
-            if self.number in (None, test.number) and test.name not in self.skip:
+            if self.number in (None, test.number) and test.name not in self.known:
                 self.chosen.append(test)
                 item.course_test = test
                 chosen.append(item)
@@ -148,6 +162,8 @@ class _Session:
         for name in item.course_test.answers:
             if name not in self.answers:
                 raise MissingAnswer(f"the notebook defines no `{name}`")
+            if name in self.too_slow(item.course_test.number):
+                raise NotRun(f"not run, for `{name}` was too slow before")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_pyfunc_call(self, pyfuncitem: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 from lmcourse.grading.chapters import Chapter, chapter_number_in, find_chapter
 from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
 from lmcourse.grading.notebook import CellFailure, Notebook, NotebookError, read_notebook
-from lmcourse.grading.outcomes import CRASHED, PASSED, TOO_SLOW, Outcome, Test
+from lmcourse.grading.outcomes import CRASHED, MISSING, PASSED, TOO_SLOW, Outcome, Test, hint_for
 from lmcourse.grading.shortcuts import Shortcut
 from lmcourse.paths import PACKAGE
 
@@ -84,7 +84,7 @@ class ExerciseGrade:
                 "points": test.points if outcome.state == PASSED else 0,
                 "out_of": test.points,
                 "state": outcome.state,
-                "hint": "" if outcome.state == PASSED else test.hint,
+                "hint": hint_for(test, outcome),
                 "message": outcome.message,
                 "expected": outcome.expected,
                 "actual": outcome.actual,
@@ -240,12 +240,13 @@ class _Grading:
 
     def report(self) -> Report:
         """Gather the outcomes by exercise."""
+        failed = [self.failed_cells[cell] for cell in sorted(self.failed_cells)]
         exercises = []
         for number in dict.fromkeys(test.number for test in self.tests):
             tests = [test for test in self.tests if test.number == number]
-            outcomes = [self.outcomes[test.name] for test in tests]
+            culprit = next((failure for failure in failed if failure.exercise == number), None)
+            outcomes = [_blame(culprit, self.outcomes[test.name]) for test in tests]
             exercises.append(ExerciseGrade(number, tests, outcomes, self.flags.get(number, [])))
-        failed = [self.failed_cells[cell] for cell in sorted(self.failed_cells)]
         return Report(str(self.notebook), self.chapter.number, exercises, failed)
 
     def _one_process(self) -> tuple[str, str] | None:
@@ -254,7 +255,7 @@ class _Grading:
             "cells": self.contents.code,
             "checks": str(self.chapter.checks),
             "skip_cells": sorted(self.given_up),
-            "skip_tests": sorted(self.outcomes),
+            "outcomes": [dataclasses.asdict(outcome) for outcome in self.outcomes.values()],
             "cell_seconds": self.cell_seconds,
             "test_seconds": self.test_seconds,
         }
@@ -277,7 +278,7 @@ class _Grading:
         if kind == "cell":
             self.running = ("cell", event["cell"])
         elif kind == "cell_failed":
-            self.failed_cells[event["cell"]] = CellFailure(**event)
+            self._cell_failed(**event)
         elif kind == "test":
             self.running = ("test", event["test"])
         elif kind == "outcome":
@@ -288,6 +289,9 @@ class _Grading:
             self.flags = {
                 number: [Shortcut(**flag) for flag in flags] for number, flags in event["flags"].items()
             }
+
+    def _cell_failed(self, cell: int, error: str) -> None:
+        self.failed_cells[cell] = CellFailure(cell, error, self.contents.exercises[cell - 1])
 
     def _patience(self) -> float:
         """Return how many seconds may pass before the next event."""
@@ -302,7 +306,7 @@ class _Grading:
         kind, which = self.running
         if kind == "cell":
             self.given_up.add(which)
-            self.failed_cells[which] = CellFailure(which, message)
+            self._cell_failed(which, message)
         elif which not in self.outcomes:
             self.outcomes[which] = Outcome(which, state, message)
         else:  # it died between two tests: the next one must not be lost to the same cause again and again
@@ -315,6 +319,14 @@ class _Grading:
             raise GradingError(f"{self.notebook.name} ran for too long before its first test.")
         for test in self.tests:
             self.outcomes.setdefault(test.name, Outcome(test.name, TOO_SLOW, "the notebook's time was up"))
+
+
+def _blame(failure: CellFailure | None, outcome: Outcome) -> Outcome:
+    """Say of a missing answer that a cell of its exercise failed, which may be the one that should define it."""
+    if failure is None or outcome.state != MISSING:
+        return outcome
+    message = f"{outcome.message}; code cell {failure.cell} failed: {failure.error}"
+    return dataclasses.replace(outcome, message=message)
 
 
 class _Process:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import linecache
+import re
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -12,6 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from lmcourse.grading.outcomes import shorten
+
+# How the course's notebooks say which exercise a cell belongs to: by a tag, else by the heading before it.
+_TAG = re.compile(r"exercise-(\d+\.\d+)")
+_HEADING = re.compile(r"^#+ .*?\bExercise (\d+\.\d+)", re.MULTILINE)
 
 # Cell magics that run the cell's body as Python; the others (%%bash, %%writefile, ...) are dropped.
 _RUNS_THE_BODY = frozenset({"capture", "prun", "time", "timeit"})
@@ -32,10 +37,12 @@ class CellFailure:
     Attributes:
         cell: its place among the notebook's code cells, from 1.
         error: what happened.
+        exercise: the exercise that the notebook says it belongs to, as in "1.3", or "".
     """
 
     cell: int
     error: str
+    exercise: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +51,12 @@ class Notebook:
 
     Attributes:
         code: the sources of the code cells, in order.
+        exercises: the exercise that each of them belongs to, as in "1.3", or "".
         metadata: the notebook's own.
     """
 
     code: list[str]
+    exercises: list[str]
     metadata: dict[str, Any]
 
 
@@ -58,16 +67,19 @@ def read_notebook(path: Path) -> Notebook:
         NotebookError: if there is no such file, or it is no notebook.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        contents = Path(path).read_bytes()
     except FileNotFoundError:
         raise NotebookError(f"There is no file {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotebookError(f"{path} cannot be read: {error}.") from None
+    except IsADirectoryError:
+        raise NotebookError(f"{path} is a folder; name the notebook in it.") from None
+    except OSError as error:
+        raise NotebookError(f"{path} cannot be read: {error.strerror or error}.") from None
     try:
-        return _parse(text)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NotebookError(f"{path} is not a notebook: {shorten(reason)}") from None
+        return _parse(contents.decode("utf-8"))
+    except Exception:
+        raise NotebookError(
+            f"{path} cannot be read as a notebook; name one such as my/ch01_ngram.ipynb."
+        ) from None
 
 
 def _parse(text: str) -> Notebook:
@@ -79,12 +91,21 @@ def _parse(text: str) -> Notebook:
         import nbformat
 
         contents = json.loads(nbformat.v4.writes(nbformat.reads(text, as_version=4)))
-    code = [
-        cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
-        for cell in contents["cells"]
-        if cell["cell_type"] == "code"
-    ]
-    return Notebook(code, dict(contents.get("metadata", {})))
+    code, exercises = [], []
+    heading = ""
+    for cell in contents["cells"]:
+        source = "".join(cell["source"])  # a string, or a list of lines
+        if cell["cell_type"] == "code":
+            tags = str(cell.get("metadata", {}).get("tags"))
+            code.append(source)
+            exercises.append(_last(_TAG, tags) or heading)
+        elif cell["cell_type"] == "markdown":
+            heading = _last(_HEADING, source) or heading
+    return Notebook(code, exercises, dict(contents.get("metadata", {})))
+
+
+def _last(pattern: re.Pattern[str], text: str) -> str:
+    return (pattern.findall(text) or [""])[-1]
 
 
 class Runner:

@@ -16,12 +16,19 @@ MISSING = "missing"
 CRASHED = "crashed"
 TOO_SLOW = "too slow"
 
+# What helps with a test that took too long, whatever mistake the test itself looks for.
+SLOW_HINT = "does your loop end? If it does, what does it compute again and again that it could compute once?"
+
 # A card stays small: longer messages are cut here.
 MESSAGE_CHARACTERS = 400
 
 
 class MissingAnswer(Exception):
     """The notebook does not define what a test takes."""
+
+
+class NotRun(Exception):
+    """A test was not started, because what it takes was too slow in an earlier test."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +76,13 @@ class Outcome:
     actual: str = ""
 
 
+def hint_for(test: Test, outcome: Outcome) -> str:
+    """Return the hint that fits what became of a test; none where there is no answer yet that it could help."""
+    if outcome.state in (PASSED, NOT_IMPLEMENTED, MISSING):
+        return ""
+    return SLOW_HINT if outcome.state == TOO_SLOW else test.hint
+
+
 def outcome_of(test: str, error: BaseException | None, checks: Mapping[str, Any] | None = None) -> Outcome:
     """Classify what a test raised; an exception that cannot even be printed is classified too.
 
@@ -81,6 +95,8 @@ def outcome_of(test: str, error: BaseException | None, checks: Mapping[str, Any]
         return Outcome(test, PASSED)
     if isinstance(error, MissingAnswer):
         return Outcome(test, MISSING, _text(error))
+    if isinstance(error, NotRun):
+        return Outcome(test, TOO_SLOW, _text(error))
     if isinstance(error, NotImplementedError):
         return Outcome(test, NOT_IMPLEMENTED, f"{_text(error) or 'the answer'} is not written yet")
     if isinstance(error, CheckFailure):

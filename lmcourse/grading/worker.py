@@ -39,7 +39,8 @@ def work(job: dict[str, Any], tell: Any) -> None:
     """Execute the notebook and run the tests.
 
     Args:
-        job: cells (sources), checks (a path), skip_cells, skip_tests, cell_seconds and test_seconds.
+        job: cells (sources), checks (a path), skip_cells, outcomes (those there are already), cell_seconds and
+            test_seconds.
         tell: called with the name of an event and what belongs to it.
 
     Raises:
@@ -55,7 +56,7 @@ def work(job: dict[str, Any], tell: Any) -> None:
             seconds=job["cell_seconds"],
             on_start=lambda cell: tell("cell", cell=cell),
         ):
-            tell("cell_failed", **dataclasses.asdict(failure))
+            tell("cell_failed", cell=failure.cell, error=failure.error)
 
     def collected(tests: list[Test]) -> None:
         names = {name for test in tests for name in test.answers}
@@ -72,7 +73,7 @@ def work(job: dict[str, Any], tell: Any) -> None:
     run_checks(
         Path(job["checks"]),
         runner.namespace,
-        skip=set(job["skip_tests"]),
+        known=[Outcome(**outcome) for outcome in job["outcomes"]],
         timeout=job["test_seconds"],
         on_collected=collected,
         on_start=lambda test: tell("test", test=test.name),
