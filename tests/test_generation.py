@@ -302,6 +302,23 @@ def test_rows_that_stopped_are_no_longer_asked_for():
     assert model.rows_asked == [3, 2, 1]
 
 
+def test_a_decoder_is_never_left_without_rows():
+    class NeverEmpty(RecomputingDecoder):
+        def append(self, ids):
+            assert len(ids)
+            super().append(ids)
+
+        def select(self, rows):
+            assert len(rows)
+            super().select(rows)
+
+    class Cached(Bigram):
+        def decoder(self, prefixes):
+            return NeverEmpty(self, prefixes)
+
+    assert generate(Cached(CYCLE.table), [[0], [1]], 9, stop=[3]) == [[1, 2], [2]]
+
+
 def test_no_new_tokens_or_no_prompts_give_none():
     assert generate(CYCLE, [[0], [1]], 0) == [[], []]
     assert generate(CYCLE, [], 5) == []
@@ -313,6 +330,10 @@ def test_prompts_may_be_arrays_and_are_left_alone():
     as_list = [[0]]
     generate(CYCLE, as_list, 2)
     assert as_list == [[0]]
+
+
+def test_prompts_may_come_from_a_generator():
+    assert generate(CYCLE, ([token] for token in (0, 1)), 2) == [[1, 2], [2, 3]]
 
 
 def test_scores_that_are_no_distribution_are_normalised_first():
@@ -445,25 +466,37 @@ def test_hypotheses_of_a_beam_are_distinct_and_their_log_probs_true():
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": math.nan}, "temperature"),
         ({"temperature": math.inf}, "temperature"),
-        ({"top_k": 0}, "top_k must be between 1 and the vocabulary's size, 4; got 0"),
-        ({"top_k": 5}, "top_k must be between 1 and the vocabulary's size, 4; got 5"),
+        ({"top_k": 0}, "top_k must be an integer from 1 to 4; got 0"),
+        ({"top_k": 5}, "top_k must be an integer from 1 to 4; got 5"),
         ({"top_p": 0}, "top_p must be above 0 and at most 1; got 0"),
         ({"top_p": 1.01}, "top_p must be above 0 and at most 1; got 1.01"),
         ({"top_p": math.nan}, "top_p"),
         ({"repetition_penalty": 0}, "repetition_penalty must be .* above 0; got 0"),
-        ({"no_repeat_ngram": -1}, "no_repeat_ngram must be at least 1, or 0 .*; got -1"),
-        ({"stop": [4]}, "stop must hold ids between 0 and V - 1 = 3; got 4"),
-        ({"stop": [-1]}, "stop must hold ids .* got -1"),
+        ({"no_repeat_ngram": -1}, "no_repeat_ngram must be an integer of at least 0; got -1"),
+        ({"stop": [4]}, "each id in stop must be an integer from 0 to 3; got 4"),
+        ({"stop": [-1]}, "each id in stop must be .* got -1"),
         ({"stop": 2}, "stop must be a collection of ids.* got 2"),
         ({"greedy": True, "temperature": 0.5}, "greedy=True .* temperature=0.5"),
         ({"greedy": True, "top_k": 2}, "greedy=True .* top_k=2"),
         ({"greedy": True, "top_p": 0.5}, "greedy=True .* top_p=0.5"),
-        ({"max_new_tokens": -1}, "max_new_tokens must be 0 or more; got -1"),
+        ({"max_new_tokens": -1}, "max_new_tokens must be an integer of at least 0; got -1"),
         ({"prompts": [0, 1]}, r"prompts must be a list of sequences.*got \[0, 1\].*pass \[prompt\]"),
         ({"prompts": "text"}, "prompts must be a list of sequences.*Encode"),
         ({"prompts": ["text"]}, "prompts must be a list of sequences.*Encode"),
         ({"prompts": [[0], [0.5]]}, r"prompts\[1\] must be a sequence of integer ids"),
-        ({"prompts": [[0], [4]]}, r"prompts\[1\] must hold ids between 0 and V - 1 = 3; got 4"),
+        ({"prompts": [[0], [4]]}, r"prompts\[1\] must hold ids between 0 and vocab_size - 1 = 3; got 4"),
+        ({"prompts": 5}, "prompts must be a list of sequences.*got 5"),
+        ({"top_k": 2.0}, r"top_k must be an integer from 1 to 4; got 2\.0"),
+        ({"top_k": True}, "top_k must be an integer from 1 to 4; got True"),
+        ({"no_repeat_ngram": 1.5}, r"no_repeat_ngram must be an integer of at least 0; got 1\.5"),
+        ({"max_new_tokens": 2.5}, r"max_new_tokens must be an integer of at least 0; got 2\.5"),
+        ({"max_new_tokens": "5"}, "max_new_tokens must be an integer of at least 0; got '5'"),
+        ({"max_new_tokens": math.nan}, "max_new_tokens must be an integer of at least 0; got nan"),
+        ({"seed": -1}, "seed must be an integer of at least 0; got -1"),
+        ({"seed": 0.5}, r"seed must be an integer of at least 0; got 0\.5"),
+        ({"temperature": "1"}, "temperature must be a finite number above 0; got '1'"),
+        ({"top_p": "1"}, "top_p must be above 0 and at most 1; got '1'"),
+        ({"repetition_penalty": None}, "repetition_penalty must be .* above 0; got None"),
     ],
 )
 def test_an_impossible_setting_is_refused_by_name(settings, message):
@@ -475,10 +508,14 @@ def test_an_impossible_setting_is_refused_by_name(settings, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"beams": 0}, "beams must be at least 1; got 0"),
+        ({"beams": 0}, "beams must be an integer of at least 1; got 0"),
         ({"length_penalty": -0.1}, "length_penalty must be .* 0 or more; got -0.1"),
-        ({"max_new_tokens": -2}, "max_new_tokens must be 0 or more; got -2"),
-        ({"stop": [9]}, "stop must hold ids"),
+        ({"max_new_tokens": -2}, "max_new_tokens must be an integer of at least 0; got -2"),
+        ({"stop": [9]}, "each id in stop must be"),
+        ({"beams": 2.5}, r"beams must be an integer of at least 1; got 2\.5"),
+        ({"beams": math.nan}, "beams must be an integer of at least 1; got nan"),
+        ({"max_new_tokens": 2.5}, r"max_new_tokens must be an integer of at least 0; got 2\.5"),
+        ({"length_penalty": "1"}, "length_penalty must be .* 0 or more; got '1'"),
         ({"prompt": [[0]]}, r"prompts\[0\] must be a sequence of integer ids"),
     ],
 )
@@ -510,6 +547,26 @@ def test_scores_that_cannot_be_normalised_are_refused(scores, message):
 def test_histories_must_match_the_rows(transform):
     with pytest.raises(ValueError, match="histories must have one entry for each of the 2 rows; got 1"):
         transform(np.zeros((2, 3)), [[0]], 2)
+
+
+@pytest.mark.parametrize("transform", [penalize_repetition, forbid_repeated_ngrams])
+@pytest.mark.parametrize("history", [[7], [-1]])
+def test_histories_must_hold_ids_of_the_vocabulary(transform, history):
+    message = rf"histories\[1\] must hold ids between 0 and vocab_size - 1 = 2; got {history[0]}"
+    with pytest.raises(ValueError, match=message):
+        transform(np.zeros((2, 3)), [[0], history], 2)
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (lambda scores: keep_top_k(scores, 2.0), r"k must be an integer from 1 to 3; got 2\.0"),
+        (lambda scores: forbid_repeated_ngrams(scores, [[]], 1.5), r"n must be an integer .* got 1\.5"),
+    ],
+)
+def test_a_transform_refuses_a_number_that_is_not_whole(transform, message):
+    with pytest.raises(ValueError, match=message):
+        transform(np.zeros((1, 3)))
 
 
 @pytest.mark.parametrize("uniforms", [[1.0], [-0.1], [math.nan]])

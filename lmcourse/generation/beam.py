@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmcourse.core import LanguageModel
-from lmcourse.generation.checks import check_max_new_tokens, check_prompts, check_stop
+from lmcourse.generation.checks import check_integer, check_prompts, check_stop, is_number
 from lmcourse.generation.transforms import normalize
 
 
@@ -146,10 +146,9 @@ def _best_extensions(totals: NDArray[np.float64], count: int) -> tuple[NDArray[n
 
 
 def _check_settings(max_new_tokens: int, beams: int, length_penalty: float) -> None:
-    check_max_new_tokens(max_new_tokens)
-    if beams < 1:
-        raise ValueError(f"beams must be at least 1; got {beams}.")
-    if not 0 <= length_penalty < np.inf:
+    check_integer("max_new_tokens", max_new_tokens, 0)
+    check_integer("beams", beams, 1)
+    if not (is_number(length_penalty) and 0 <= length_penalty < np.inf):
         raise ValueError(
-            f"length_penalty must be a finite number, 0 or more; got {length_penalty}. 0 ranks by probability."
+            f"length_penalty must be a finite number, 0 or more; got {length_penalty!r}. 0 ranks by probability."
         )

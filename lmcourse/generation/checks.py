@@ -1,22 +1,39 @@
 """What every way of generating asks of its arguments."""
 
-from collections.abc import Collection, Sequence
+import numbers
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from lmcourse.core import document_ids
 
-def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> list[list[int]]:
+
+def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Raise ValueError unless the value is an integer from low to high, or from low on if high is None."""
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (is_integer and low <= value and (high is None or value <= high)):
+        allowed = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise ValueError(f"{name} must be an integer {allowed}; got {value!r}.")
+
+
+def is_number(value: object) -> bool:
+    """Return whether the value is a real number, Python's or NumPy's."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_prompts(prompts: Iterable[Sequence[int]], vocab_size: int) -> list[list[int]]:
     """Return the prompts as lists of ids, or say which one is wrong and why.
 
     Raises:
-        ValueError: if prompts is not a list of sequences of integers between 0 and V - 1.
+        ValueError: if prompts does not hold sequences of integers between 0 and V - 1.
     """
-    if isinstance(prompts, str) or any(np.ndim(prompt) == 0 for prompt in prompts):
+    rows = [prompts] if isinstance(prompts, str) or not isinstance(prompts, Iterable) else list(prompts)
+    if any(np.ndim(row) == 0 for row in rows):
         raise ValueError(
             f"prompts must be a list of sequences of ids; got {_shortened(prompts)}. "
             "Encode text first, and for one prompt pass [prompt]."
         )
-    return [_check_prompt(index, prompt, vocab_size) for index, prompt in enumerate(prompts)]
+    return [ids.tolist() for ids in document_ids(rows, vocab_size, "prompts")]
 
 
 def check_stop(stop: Collection[int], vocab_size: int) -> frozenset[int]:
@@ -28,27 +45,8 @@ def check_stop(stop: Collection[int], vocab_size: int) -> frozenset[int]:
     if isinstance(stop, str) or not isinstance(stop, Collection):
         raise ValueError(f"stop must be a collection of ids, such as [0]; got {stop!r}.")
     for token in stop:
-        if not isinstance(token, int | np.integer) or not 0 <= token < vocab_size:
-            raise ValueError(f"stop must hold ids between 0 and V - 1 = {vocab_size - 1}; got {token!r}.")
+        check_integer("each id in stop", token, 0, vocab_size - 1)
     return frozenset(int(token) for token in stop)
-
-
-def check_max_new_tokens(max_new_tokens: int) -> None:
-    """Raise ValueError if a negative number of tokens is asked for."""
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens must be 0 or more; got {max_new_tokens}.")
-
-
-def _check_prompt(index: int, prompt: Sequence[int], vocab_size: int) -> list[int]:
-    ids = np.asarray(prompt)
-    if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
-        raise ValueError(f"prompts[{index}] must be a sequence of integer ids; got {_shortened(prompt)}.")
-    for token in ids:
-        if not 0 <= token < vocab_size:
-            raise ValueError(
-                f"prompts[{index}] must hold ids between 0 and V - 1 = {vocab_size - 1}; got {token}."
-            )
-    return [int(token) for token in ids]
 
 
 def _shortened(value: object) -> str:

@@ -1,18 +1,17 @@
 """Generation by drawing one token after another, for many prompts at once."""
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.core import LanguageModel
-from lmcourse.generation.checks import check_max_new_tokens, check_prompts, check_stop
+from lmcourse.generation.checks import check_integer, check_prompts, check_stop
 from lmcourse.generation.transforms import (
     apply_temperature,
     check_repetition_penalty,
     check_temperature,
-    check_top_k,
     check_top_p,
     forbid_repeated_ngrams,
     keep_top_k,
@@ -24,7 +23,7 @@ from lmcourse.generation.transforms import (
 
 def generate(
     model: LanguageModel,
-    prompts: Sequence[Sequence[int]],
+    prompts: Iterable[Sequence[int]],
     max_new_tokens: int,
     *,
     temperature: float = 1.0,
@@ -55,7 +54,7 @@ def generate(
         no_repeat_ngram: the length of n-gram that may not come twice in prompt and continuation; 0 allows all.
         stop: ids that end a row. The stop token itself is not returned, so a row shorter than max_new_tokens is
             one that stopped.
-        seed: of the random draws; None takes a fresh one from the operating system.
+        seed: of the random draws, an integer of at least 0; None takes a fresh one from the operating system.
         greedy: take the most probable token instead of drawing (of tied ones, that with the smallest id).
 
     Returns:
@@ -169,13 +168,10 @@ class _Settings:
         check_temperature(self.temperature)
         check_repetition_penalty(self.repetition_penalty)
         if self.top_k is not None:
-            check_top_k(self.top_k, vocab_size)
+            check_integer("top_k", self.top_k, 1, vocab_size)
         if self.top_p is not None:
             check_top_p(self.top_p)
-        if self.no_repeat_ngram < 0:
-            raise ValueError(
-                f"no_repeat_ngram must be at least 1, or 0 to allow repeats; got {self.no_repeat_ngram}."
-            )
+        check_integer("no_repeat_ngram", self.no_repeat_ngram, 0)
         if self.greedy and not (self.temperature == 1 and self.top_k is None and self.top_p is None):
             raise ValueError(
                 "greedy=True always takes the most probable token, which temperature, top_k and top_p do not change; "
@@ -215,7 +211,9 @@ def _steps(
 ) -> Iterator[dict[int, int]]:
     """Check the arguments now; then yield, step by step, the new token of each row that has not stopped."""
     settings.check(model.vocab_size)
-    check_max_new_tokens(max_new_tokens)
+    check_integer("max_new_tokens", max_new_tokens, 0)
+    if seed is not None:
+        check_integer("seed", seed, 0)
     stop = check_stop(stop, model.vocab_size)
     streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(len(prompts))]
     return _run_steps(model, prompts, max_new_tokens, settings, stop, streams)
@@ -232,18 +230,17 @@ def _run_steps(
     histories = [list(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))  # those that have not stopped, in the decoder's order
     decoder = model.decoder(prompts)
-    for step in range(max_new_tokens):
-        if not rows:
-            return
+    for step in range(max_new_tokens if rows else 0):
         log_probs = settings.transform(decoder.log_probs(), [histories[row] for row in rows])
         chosen = settings.choose(log_probs, [streams[row] for row in rows])
         kept = [place for place, token in enumerate(chosen) if token not in stop]
-        if len(kept) < len(rows):
-            decoder.select(kept)
         tokens = {rows[place]: chosen[place] for place in kept}
-        rows = list(tokens)
         for row, token in tokens.items():
             histories[row].append(token)
         yield tokens
-        if step + 1 < max_new_tokens:  # nothing reads the distribution after the last token
-            decoder.append(list(tokens.values()))
+        if not kept or step + 1 == max_new_tokens:
+            return  # nothing would read the next distribution
+        if len(kept) < len(rows):
+            decoder.select(kept)
+        decoder.append(list(tokens.values()))
+        rows = list(tokens)

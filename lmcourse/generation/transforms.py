@@ -15,6 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lmcourse.core import document_ids
+from lmcourse.generation.checks import check_integer, is_number
+
 # A sum of probabilities that equals p on paper may miss it by rounding; so near to p it counts as p.
 ROUNDING = 1e-12
 
@@ -99,7 +102,7 @@ def keep_top_k(scores: ArrayLike, k: int) -> NDArray[np.float64]:
         Log-probabilities of shape (B, V), in nats.
 
     Raises:
-        ValueError: if k is not between 1 and V.
+        ValueError: if k is not an integer from 1 to V.
 
     Example:
         >>> np.exp(keep_top_k(np.log([[0.5, 0.3, 0.2]]), 2)).round(6).tolist()
@@ -110,7 +113,7 @@ def keep_top_k(scores: ArrayLike, k: int) -> NDArray[np.float64]:
     """
     log_probs = normalize(scores)
     vocab_size = log_probs.shape[-1]
-    check_top_k(k, vocab_size)
+    check_integer("k", k, 1, vocab_size)
     # A partition finds the k-th largest in O(V); sorting 50,000 scores to read one of them would not pay.
     edge = np.partition(log_probs, vocab_size - k, axis=-1)[:, vocab_size - k, None]  # (B, 1)
     above, tied = log_probs > edge, log_probs == edge  # (B, V)
@@ -170,7 +173,7 @@ def penalize_repetition(
         Log-probabilities of shape (B, V), in nats.
 
     Raises:
-        ValueError: if penalty is not a finite number above 0, or histories does not have B entries.
+        ValueError: if penalty is not a finite number above 0, or histories is not B sequences of ids below V.
 
     Example:
         >>> scores = np.log([[0.5, 0.25, 0.25]])
@@ -182,10 +185,8 @@ def penalize_repetition(
     """
     check_repetition_penalty(penalty)
     log_probs = normalize(scores)
-    _check_histories(histories, len(log_probs))
-    for row, history in zip(log_probs, histories, strict=True):
-        seen = np.unique(np.asarray(history, dtype=np.int64))
-        row[seen] *= penalty
+    for row, history in zip(log_probs, _checked(histories, log_probs.shape), strict=True):
+        row[np.unique(history)] *= penalty
     return normalize(log_probs)
 
 
@@ -203,7 +204,8 @@ def forbid_repeated_ngrams(
         Log-probabilities of shape (B, V), in nats.
 
     Raises:
-        ValueError: if n is below 1, histories does not have B entries, or a row has no possible token left.
+        ValueError: if n is not an integer of at least 1, histories is not B sequences of ids below V, or a row has no
+            possible token left.
 
     Example:
         >>> scores = np.log([[0.5, 0.25, 0.25]])
@@ -213,12 +215,11 @@ def forbid_repeated_ngrams(
     Reference: Paulus, Xiong and Socher 2018, "A deep reinforced model for abstractive summarization",
     arXiv:1705.04304, section 2.5.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1; got {n}.")
+    check_integer("n", n, 1)
     log_probs = normalize(scores)
-    _check_histories(histories, len(log_probs))
-    for index, (row, history) in enumerate(zip(log_probs, histories, strict=True)):
-        row[_endings_of_repeats(np.asarray(history, dtype=np.int64), n)] = -np.inf
+    checked = _checked(histories, log_probs.shape)
+    for index, (row, history) in enumerate(zip(log_probs, checked, strict=True)):
+        row[_endings_of_repeats(history, n)] = -np.inf
         if np.isneginf(row).all():
             raise ValueError(
                 f"no_repeat_ngram = {n} leaves row {index} no token that can follow: each would repeat one of "
@@ -229,36 +230,33 @@ def forbid_repeated_ngrams(
 
 def check_temperature(temperature: float) -> None:
     """Raise ValueError unless temperature is a finite number above 0."""
-    if not 0 < temperature < np.inf:
+    if not (is_number(temperature) and 0 < temperature < np.inf):
         raise ValueError(
-            f"temperature must be a finite number above 0; got {temperature}. "
+            f"temperature must be a finite number above 0; got {temperature!r}. "
             "For the most probable token at each step, use greedy=True."
         )
 
 
-def check_top_k(k: int, vocab_size: int) -> None:
-    """Raise ValueError unless k is between 1 and the size of the vocabulary."""
-    if not 1 <= k <= vocab_size:
-        raise ValueError(f"top_k must be between 1 and the vocabulary's size, {vocab_size}; got {k}.")
-
-
 def check_top_p(p: float) -> None:
     """Raise ValueError unless p is above 0 and at most 1."""
-    if not 0 < p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1; got {p}.")
+    if not (is_number(p) and 0 < p <= 1):
+        raise ValueError(f"top_p must be above 0 and at most 1; got {p!r}.")
 
 
 def check_repetition_penalty(penalty: float) -> None:
     """Raise ValueError unless penalty is a finite number above 0."""
-    if not 0 < penalty < np.inf:
+    if not (is_number(penalty) and 0 < penalty < np.inf):
         raise ValueError(
-            f"repetition_penalty must be a finite number above 0; got {penalty}. 1 changes nothing."
+            f"repetition_penalty must be a finite number above 0; got {penalty!r}. 1 changes nothing."
         )
 
 
-def _check_histories(histories: Sequence[Sequence[int]], rows: int) -> None:
+def _checked(histories: Sequence[Sequence[int]], shape: tuple[int, int]) -> list[NDArray[np.int64]]:
+    """Return the histories of rows of scores as arrays of ids, or say which one is wrong."""
+    rows, vocab_size = shape
     if len(histories) != rows:
         raise ValueError(f"histories must have one entry for each of the {rows} rows; got {len(histories)}.")
+    return document_ids(histories, vocab_size, "histories")
 
 
 def _keep(log_probs: NDArray[np.float64], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
