@@ -46,6 +46,16 @@ def count_ngrams__each_once(tokens, n):
 
 
 @wrong("1.1", caught_by="test_counts_of_a_rose")
+def count_ngrams__a_stump_for_a_short_text(tokens, n):
+    return Counter(tuple(tokens[i : i + n]) for i in range(max(1, len(tokens) - n + 1)))
+
+
+@wrong("1.1", caught_by="test_keys_are_tuples")
+def count_ngrams__printed(tokens, n):
+    print(Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)))
+
+
+@wrong("1.1", caught_by="test_keys_are_tuples")
 def count_ngrams__with_stumps_at_the_end(tokens, n):
     return Counter(tuple(tokens[i : i + n]) for i in range(len(tokens)))
 
@@ -136,6 +146,12 @@ def perplexity__zero_hidden_by_an_epsilon(tokens, probabilities):
     return float(np.exp(-np.log(np.maximum(p, 1e-10)).mean()))
 
 
+@wrong("1.3", caught_by="test_zero_probability_gives_infinity")
+def perplexity__zero_taken_for_unknown(tokens, probabilities):
+    p = np.array([probabilities.get(token) or probabilities["<unk>"] for token in tokens])
+    return math.inf if 0 in p else float(np.exp(-np.log(p).mean()))
+
+
 @wrong("1.3", caught_by="test_long_texts_do_not_underflow")
 def perplexity__by_a_product(tokens, probabilities):
     product = math.prod(probabilities.get(t, probabilities["<unk>"]) for t in tokens)
@@ -181,6 +197,13 @@ def add_k__nothing_for_an_unseen_context(counts, vocabulary, k):
     return {token: (counts.get(token, 0) + k) / total for token in vocabulary}
 
 
+@wrong("1.4", caught_by="test_the_counts_are_left_as_they_are")
+def add_k__adding_to_the_callers_counts(counts, vocabulary, k):
+    for token in vocabulary:
+        counts[token] = counts.get(token, 0) + k
+    return {token: counts[token] / sum(counts.values()) for token in vocabulary}
+
+
 @right("1.5")
 def unseen_mass__with_numpy(counts):
     values = np.fromiter(counts.values(), dtype=int)
@@ -215,6 +238,17 @@ def adjusted_count__r_instead_of_r_plus_1(counts, r):
 def adjusted_count__upside_down(counts, r):
     of = Counter(counts.values())
     return (r + 1) * of[r] / of[r + 1] if of[r + 1] else float(r)
+
+
+@wrong("1.5", caught_by="test_adjusted_counts_equal_the_formula")
+def adjusted_count__always_one(counts, r):
+    return 1.0 if r + 1 in counts.values() else float(r)
+
+
+@wrong("1.5", caught_by="test_adjusted_counts_equal_the_formula")
+def adjusted_count__from_the_count_below(counts, r):
+    of = Counter(counts.values())
+    return r * of[r] / of[r - 1] if of[r - 1] else float(r)
 
 
 @wrong("1.5", caught_by="test_a_gap_keeps_the_count")
@@ -372,7 +406,17 @@ def interpolation_weights__normalised_at_the_end_only(probabilities, rounds):
     return weights
 
 
-@wrong("1.8", caught_by="test_one_round_equals_the_mean_responsibility")
+@wrong("1.8", caught_by="test_weights_sum_to_one")
+def interpolation_weights__mean_over_the_models(probabilities, rounds):
+    probabilities = np.asarray(probabilities, dtype=float)
+    weights = np.full(probabilities.shape[1], 1 / probabilities.shape[1])
+    for _ in range(min(rounds, 1)):
+        joint = weights * probabilities
+        weights = (joint / joint.sum(axis=1, keepdims=True)).mean(axis=1)
+    return weights
+
+
+@wrong("1.8", caught_by="test_weights_sum_to_one")
 def interpolation_weights__summed_not_averaged(probabilities, rounds):
     probabilities = np.asarray(probabilities, dtype=float)
     weights = np.full(probabilities.shape[1], 1 / probabilities.shape[1])
@@ -483,6 +527,13 @@ def beam_search__with_the_prompt(next_log_probs, prompt, length, beams):
 @wrong("1.10", caught_by="test_only_the_new_ids_are_returned")
 def beam_search__forgetting_the_prompt(next_log_probs, prompt, length, beams):
     return _beams(next_log_probs, [], length, beams)[0]
+
+
+@wrong("1.10", caught_by="test_only_the_new_ids_are_returned")
+def beam_search__growing_the_callers_prompt(next_log_probs, prompt, length, beams):
+    ids, total = _beams(next_log_probs, prompt, length, beams)[0]
+    prompt += ids
+    return ids, total
 
 
 @wrong("1.10", caught_by="test_the_log_probability_is_the_sum")

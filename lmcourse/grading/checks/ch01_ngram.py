@@ -2,10 +2,17 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from lmcourse.grading import assert_close, assert_distribution, assert_equal, exercise
+
+
+def _mapping(answer):
+    assert isinstance(answer, Mapping), f"expected a dict or Counter; got {answer!r}"
+    return dict(answer)
+
 
 ROSE = ["a", "rose", "is", "a", "rose", "is", "a", "rose"]
 
@@ -13,46 +20,42 @@ ROSE = ["a", "rose", "is", "a", "rose", "is", "a", "rose"]
 @exercise(
     "1.1",
     points=0.5,
-    hint="the keys must be tuples, of one token too when n is 1: ('a',), not 'a' and not ['a'].",
+    hint="return a dict or Counter whose keys are tuples of n tokens, of one token too when n is 1: ('a',), not 'a'.",
 )
 def test_keys_are_tuples(count_ngrams):
-    for n in (1, 2):
-        for key in count_ngrams(ROSE, n):
-            assert isinstance(key, tuple), f"expected a tuple as key; got {key!r}"
+    for n in (1, 2, 3):
+        for key in _mapping(count_ngrams(ROSE, n)):
+            assert isinstance(key, tuple), f"expected tuples as keys; got {key!r}"
+            assert len(key) == n, f"expected tuples of {n} tokens; got {key!r}"
 
 
 @exercise(
     "1.1",
     points=0.5,
-    hint="an n-gram starts at every position, also inside the one before it: do you step by n?",
+    hint="count each n-gram as often as it occurs, also where it begins inside the one before: do you step by n, "
+    "or set a count where you should add to it?",
 )
 def test_ngrams_overlap(count_ngrams):
-    assert_equal(
-        dict(count_ngrams(["a", "a", "a", "a", "b"], 2)).get(("a", "a")), 3, "the count of ('a', 'a')"
-    )
+    counts = _mapping(count_ngrams(["a", "a", "a", "a", "b"], 2))
+    assert_equal(counts.get(("a", "a"), 0), 3, "the count of ('a', 'a') in a a a a b")
 
 
 @exercise(
     "1.1",
     points=0.5,
-    hint=("the last n tokens are an n-gram too: how many starting points does a text of T tokens have?"),
+    hint="the last n tokens are an n-gram too: how many starting points does a text of T tokens have?",
 )
 def test_the_last_ngram_is_counted(count_ngrams):
     for ngram in (("y", "z"), ("x", "y", "z")):
-        counts = dict(count_ngrams(["x", "y", "z"], len(ngram)))
-        assert_equal(counts.get(ngram), 1, f"the count of {ngram} in x y z")
+        counts = _mapping(count_ngrams(["x", "y", "z"], len(ngram)))
+        assert_equal(counts.get(ngram, 0), 1, f"the count of {ngram} in x y z")
 
 
-@exercise(
-    "1.1",
-    points=0.5,
-    hint="count how often each n-gram occurs, and none that is shorter than n.",
-)
+@exercise("1.1", points=0.5, hint="a text of fewer than n tokens has no n-gram at all.")
 def test_counts_of_a_rose(count_ngrams):
-    assert_equal(dict(count_ngrams(ROSE, 1)), {("a",): 3, ("rose",): 3, ("is",): 2}, "the unigrams")
     expected = {("a", "rose", "is"): 2, ("rose", "is", "a"): 2, ("is", "a", "rose"): 2}
-    assert_equal(dict(count_ngrams(ROSE, 3)), expected, "the trigrams")
-    assert_equal(dict(count_ngrams(["a", "rose"], 3)), {}, "the trigrams of a text of two tokens")
+    assert_equal(_mapping(count_ngrams(ROSE, 3)), expected, "the trigrams")
+    assert_equal(_mapping(count_ngrams(["a", "rose"], 3)), {}, "the trigrams of a text of two tokens")
 
 
 @exercise(
@@ -125,11 +128,16 @@ def test_unknown_tokens_are_scored(perplexity):
 @exercise(
     "1.3",
     points=0.5,
-    hint="ln 0 does not exist: when a token that occurs has probability zero, return math.inf.",
+    hint="ln 0 does not exist: when a token that occurs has probability zero, return math.inf. A known token of "
+    "probability zero is no unknown token.",
 )
 def test_zero_probability_gives_infinity(perplexity):
     assert_equal(perplexity(["a", "b"], {"a": 1.0, "b": 0.0, "<unk>": 0.0}), math.inf, "the perplexity")
     assert_equal(perplexity(["a", "z"], {"a": 1.0, "<unk>": 0.0}), math.inf, "the perplexity")
+    known = {"a": 0.5, "b": 0.0, "<unk>": 0.5}
+    assert_equal(
+        perplexity(["a", "b"], known), math.inf, "the perplexity when b is known, with probability 0"
+    )
 
 
 @exercise(
@@ -177,26 +185,22 @@ def test_add_k_equals_the_formula(add_k):
 
 @exercise(
     "1.4",
-    points=0.5,
+    points=0.25,
     hint="after a context that was never seen all tokens are equally likely: 1 / V.",
 )
 def test_an_unseen_context_is_uniform(add_k):
     assert_close(add_k({}, ["a", "b", "c", "d"], 0.1), dict.fromkeys("abcd", 0.25), "the distribution")
 
 
-GOOD = {
-    "a": 1,
-    "b": 1,
-    "c": 1,
-    "d": 1,
-    "e": 1,
-    "f": 1,
-    "g": 2,
-    "h": 2,
-    "i": 2,
-    "j": 3,
-    "k": 5,
-}  # n: 6, 3, 1, 0, 1
+@exercise("1.4", points=0.25, hint="leave the caller's counts as they are: build new ones.")
+def test_the_counts_are_left_as_they_are(add_k):
+    counts = {"b": 1}
+    add_k(counts, ["a", "b", "c"], 1)
+    assert_equal(counts, {"b": 1}, "the counts after the call")
+
+
+# n-grams seen once: 5, twice: 4, three times: 2, five times: 1; 24 in all.
+GOOD = dict(zip("abcdefghijkl", [1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 5], strict=True))
 
 
 @exercise(
@@ -208,7 +212,7 @@ GOOD = {
     ),
 )
 def test_unseen_mass_is_the_share_of_singletons(unseen_mass):
-    assert_close(unseen_mass(GOOD), 6 / 20, "the unseen mass")
+    assert_close(unseen_mass(GOOD), 5 / 24, "the unseen mass")
     assert_close(unseen_mass({"a": 1, "b": 1}), 1.0, "the unseen mass when everything was seen once")
 
 
@@ -224,11 +228,12 @@ def test_no_singletons_give_no_unseen_mass(unseen_mass):
 @exercise(
     "1.5",
     points=1,
-    hint="r* = (r + 1) n_{r+1} / n_r: is it r + 1 in front, and is the larger r on top?",
+    hint="r* = (r + 1) n_{r+1} / n_r: is it r + 1 in front, and is the larger r on top? n_r counts the n-grams that "
+    "were seen r times: it is a count of values, not of keys.",
 )
 def test_adjusted_counts_equal_the_formula(adjusted_count):
-    assert_close(adjusted_count(GOOD, 1), 2 * 3 / 6, "1*")
-    assert_close(adjusted_count(GOOD, 2), 3 * 1 / 3, "2*")
+    assert_close(adjusted_count(GOOD, 1), 2 * 4 / 5, "1*")
+    assert_close(adjusted_count(GOOD, 2), 3 * 2 / 4, "2*")
 
 
 @exercise(
@@ -290,7 +295,8 @@ SECONDS = ["dog", "cat", "bird", "barks"]
 @exercise(
     "1.7",
     points=0.5,
-    hint="a context that was never seen has c(u) = 0: return the continuation probability.",
+    hint="a context that was never seen has c(u) = 0: return P_cont, the share of places, not of occurrences. If you "
+    "do, does 1.6 pass?",
 )
 def test_an_unseen_context_falls_back(kneser_ney):
     assert_close(kneser_ney("zebra", "dog", BIGRAMS, 0.5), 2 / 5, "P(dog | zebra)")
@@ -299,7 +305,8 @@ def test_an_unseen_context_falls_back(kneser_ney):
 @exercise(
     "1.7",
     points=0.5,
-    hint="an unseen pair keeps max(0 - D, 0) = 0, never less than nothing.",
+    hint="an unseen pair keeps max(0 - D, 0) = 0, never less than nothing; and a token that ends no bigram has "
+    "P_cont = 0, which is no error.",
 )
 def test_an_unseen_pair_keeps_nothing_of_its_own(kneser_ney):
     value = kneser_ney("the", "bird", BIGRAMS, 0.5)
@@ -312,10 +319,8 @@ def test_an_unseen_pair_keeps_nothing_of_its_own(kneser_ney):
 @exercise(
     "1.7",
     points=1,
-    hint=(
-        "what you take from the T(u) distinct followers, D each, is what you give back: D T(u) / "
-        "c(u), with T(u) the tokens seen *after* u."
-    ),
+    hint="the T(u) distinct tokens seen *after* u gave D each: share out all of it, D T(u) / c(u), among all tokens, "
+    "those that were seen too.",
 )
 def test_kneser_ney_sums_to_one(kneser_ney):
     for context in ("the", "a", "dog"):
@@ -349,17 +354,27 @@ def test_no_round_gives_equal_weights(interpolation_weights):
 
 @exercise(
     "1.8",
-    points=1,
+    points=0.25,
+    hint="K weights that sum to one: the mean of the shares over the N tokens, not their sum, and not over the models.",
+)
+def test_weights_sum_to_one(interpolation_weights):
+    weights = interpolation_weights(HELD_OUT, 3)
+    assert np.shape(weights) == (3,), f"expected K = 3 weights; got shape {np.shape(weights)}"
+    assert_distribution(weights, "the weights after 3 rounds")
+
+
+@exercise(
+    "1.8",
+    points=0.75,
     hint=(
         "a model's shares must be normalised token by token, over the models, before you take "
         "their mean over the tokens: the responsibilities of one token sum to one."
     ),
 )
 def test_one_round_equals_the_mean_responsibility(interpolation_weights):
-    # Token 1: shares (2/3, 1/3); token 2: (0, 1).
-    assert_close(
-        interpolation_weights([[0.4, 0.2], [0.0, 0.5]], 1), [1 / 3, 2 / 3], "the weights after 1 round"
-    )
+    # Token 1: shares (2/3, 1/3); token 2: (0, 1); token 3: (1/2, 1/2).
+    weights = interpolation_weights([[0.4, 0.2], [0.0, 0.5], [0.3, 0.3]], 1)
+    assert_close(weights, [7 / 18, 11 / 18], "the weights after 1 round")
 
 
 @exercise(
@@ -469,13 +484,14 @@ def _best(model, prompt, length, vocab_size=3):
 @exercise(
     "1.10",
     points=0.5,
-    hint=(
-        "return the new ids alone, `length` of them, and ask the model about the prompt and what was added."
-    ),
+    hint="return the new ids alone, `length` of them; ask the model about the prompt and what was added, and leave the "
+    "caller's prompt as it is.",
 )
 def test_only_the_new_ids_are_returned(beam_search):
-    ids, _ = beam_search(_tree, [2], 2, 2)
-    assert_equal(list(ids), [0, 0], "the ids after the prompt [2]")
+    prompt = [1]
+    ids, _ = beam_search(_tree, prompt, 2, 1)
+    assert_equal(list(ids), [1, 1], "the ids after the prompt [1], with one beam")
+    assert_equal(prompt, [1], "the prompt after the call")
 
 
 @exercise(
