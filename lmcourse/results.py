@@ -20,7 +20,6 @@ import json
 import math
 import os
 import platform
-import re
 import signal
 import statistics
 import subprocess
@@ -32,25 +31,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmcourse import chapters
 from lmcourse.paths import course_root
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-# The package whose subpackages hold the experiments, in the order of the chapters.
+# The package whose subpackages hold the experiments.
 PACKAGE = "lmcourse"
-CHAPTERS = (
-    "ngram",
-    "recurrent",
-    "attention",
-    "transformer",
-    "pretraining",
-    "finetuning",
-    "evaluation",
-    "quantization",
-    "deployment",
-    "applications",
-)
 
 # A run has one core: two fit side by side on a laptop, and its minutes mean the same on a larger machine.
 CORES_PER_RUN = 1
@@ -301,7 +289,7 @@ def find_experiments(chapter: str) -> dict[str, Experiment]:
     Raises:
         ValueError: if there is no such chapter, or it has no experiments.
     """
-    module_name = _module_name(canonical_chapter(chapter))
+    module_name = _module_name(chapter)
     try:
         return dict(importlib.import_module(module_name).EXPERIMENTS)
     except ModuleNotFoundError as error:
@@ -320,10 +308,8 @@ def canonical_chapter(chapter: str) -> str:
         >>> canonical_chapter("1"), canonical_chapter("ch10")
         ('ch01', 'ch10')
     """
-    match = re.fullmatch(r"(?:ch)?(\d{1,2})", str(chapter))
-    if not match or not 1 <= int(match[1]) <= len(CHAPTERS):
-        raise ValueError(f"chapter must be one of ch01 to ch{len(CHAPTERS)}; got {chapter!r}.")
-    return f"ch{int(match[1]):02}"
+    number, _ = chapters.find(chapter)
+    return f"ch{number}"
 
 
 def installed_versions() -> dict[str, str]:
@@ -336,7 +322,8 @@ def installed_versions() -> dict[str, str]:
 
 
 def _module_name(chapter: str) -> str:
-    return f"{PACKAGE}.{CHAPTERS[int(chapter[2:]) - 1]}.experiments"
+    _, name = chapters.find(chapter)
+    return f"{PACKAGE}.{name}.experiments"
 
 
 def _chosen(names: Collection[str] | None, experiments: Mapping[str, Experiment]) -> list[str]:

@@ -13,7 +13,9 @@ import time
 import psutil
 import pytest
 
-from lmcourse import cli, results
+from lmcourse import chapters, cli, results
+from lmcourse.grading.chapters import chapters as grading_chapters
+from lmcourse.grading.chapters import find_chapter
 from lmcourse.results import Measurement, Row, leaderboard, load, run, standings
 from tools import leaderboard as tool
 
@@ -242,6 +244,25 @@ def test_an_interrupt_keeps_what_is_done_and_ends_what_is_running(toy, tmp_path)
 def test_what_cannot_be_run_is_refused_by_name(toy, arguments, message):
     with pytest.raises(ValueError, match=message):
         run(**{"chapter": "ch01", "progress": False} | arguments)
+
+
+@pytest.mark.parametrize("text", [3, "3", "03", "ch3", "ch03", " 3 "])
+def test_a_chapter_is_found_however_its_number_is_written(text):
+    assert chapters.find(text) == ("03", "attention")
+    assert results.canonical_chapter(text) == "ch03"
+
+
+@pytest.mark.parametrize("text", ["0", "11", "003", "-1", "1.0", "attention", "", "²", "٣"])
+def test_what_is_no_number_of_a_chapter_is_refused(text):
+    with pytest.raises(ValueError, match="chapter must be one of ch01 to ch10; got "):
+        chapters.find(text)
+
+
+def test_each_chapter_with_exercises_is_named_as_the_course_names_it():
+    found = {chapter.number: chapter.name for chapter in grading_chapters()}
+    assert found
+    assert found.items() <= chapters.CHAPTERS.items()
+    assert [find_chapter(f" ch{number} ").number for number in found] == list(found)
 
 
 def test_a_module_that_experiments_miss_is_not_mistaken_for_missing_experiments(toy):

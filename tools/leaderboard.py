@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmcourse.paths import course_root
-from lmcourse.results import Row, Standing, canonical_chapter, datasets_with_results, standings
+from lmcourse.results import Row, Standing, datasets_with_results, standings
 
 BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 
@@ -90,7 +90,7 @@ def _table(dataset: str, folder: Path | None) -> str:
 def _line(rows: list[Row], cells: list[str]) -> str:
     minutes = sum(row.minutes for row in rows) / len(rows)
     first = rows[0]
-    chapter = int(canonical_chapter(first.chapter)[2:])
+    chapter = int(first.chapter.removeprefix("ch"))
     return f"| {first.model} | {chapter} | {' | '.join(cells)} | {len(rows)} | {minutes:.1f} |"
 
 

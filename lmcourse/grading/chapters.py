@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+from lmcourse.chapters import two_digits
 from lmcourse.paths import course_root
 
 CHECKS = Path(__file__).resolve().parent / "checks"
@@ -70,9 +71,9 @@ def find_chapter(number: str | int, checks: Path | None = None) -> Chapter:
         lmcourse.grading.chapters.UnknownChapter: There is no chapter 'x' with exercises; there is ...
     """
     known = chapters(checks)
-    digits = str(number).strip().removeprefix("ch")
+    digits = two_digits(number)
     for chapter in known:
-        if digits.isdecimal() and int(digits) == int(chapter.number):
+        if chapter.number == digits:
             return chapter
     there_is = ", ".join(f"{chapter.number} ({chapter.name})" for chapter in known) or "none yet"
     raise UnknownChapter(f"There is no chapter {str(number)!r} with exercises; there is {there_is}.")
