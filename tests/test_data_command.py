@@ -87,7 +87,7 @@ def test_list_ends_with_what_is_left_to_download(course, capsys):
     capsys.readouterr()
     cli.main(["data", "list"])
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "`lmcourse data fetch --all` would download the 1 that are not here: 30 bytes."
+    assert last == "`lmcourse data fetch --all` would download the 1 absent or damaged: 30 bytes."
 
 
 def test_fetch_says_where_it_put_the_data_and_the_second_time_that_it_is_there(course, capsys):
@@ -142,7 +142,34 @@ def test_verify_reports_a_damaged_file_and_exits_with_1(course, capsys):
     assert capsys.readouterr().out == "poem: as it should be (1 file)\n"
     datasets.path("poem").write_bytes(TEXT[::-1])
     assert cli.main(["data", "verify"]) == 1
-    assert "a.txt was damaged (wrong SHA-256) and has been removed" in capsys.readouterr().err
+    assert "poem was damaged (a.txt has the wrong SHA-256) and has been removed" in capsys.readouterr().err
+
+
+def test_a_file_cut_short_is_listed_as_damaged_and_verify_removes_it(course, capsys):
+    cli.main(["data", "fetch", "poem"])
+    file = datasets.path("poem")
+    file.write_bytes(TEXT[:5])
+    capsys.readouterr()
+    cli.main(["data", "list"])
+    assert rows(capsys.readouterr().out)[1][-1] == "damaged"
+    assert cli.main(["data", "verify"]) == 1
+    assert "poem was damaged (a.txt has 5 bytes, not 30) and has been removed" in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_a_bundled_file_that_was_edited_is_listed_as_damaged_and_fails_verify(course, tmp_path, capsys):
+    with (tmp_path / "course" / "data" / "registry.toml").open("a") as registry:
+        registry.write(
+            '[play]\nkind = "bundled"\ntitle = "P"\nversion = "1"\nlicence = "CC0-1.0"\ncitation = "K"\n'
+            f'description = "D"\nfiles = [{{ name = "play.txt", bytes = 3, sha256 = "{"0" * 64}" }}]\n'
+        )
+    assert cli.main(["data", "verify"]) == 1
+    assert "play is missing from" in capsys.readouterr().err
+    (tmp_path / "course" / "data" / "play.txt").write_text("edited")
+    cli.main(["data", "list"])
+    assert rows(capsys.readouterr().out)[-1][-1] == "damaged"
+    assert cli.main(["data", "verify"]) == 1
+    assert "play.txt has 6 bytes, not 3" in capsys.readouterr().err
 
 
 def test_verify_of_what_is_not_here_names_the_command(course, capsys):

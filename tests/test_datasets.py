@@ -235,6 +235,15 @@ def test_importing_the_package_loads_neither_tensorflow_nor_pooch():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_loaders_work_where_there_is_no_fcntl():
+    # None in sys.modules makes an import fail, as on Windows.
+    code = (
+        "import sys; sys.modules['fcntl'] = None; from lmcourse import datasets; datasets.load_littleplay()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_absent_dataset_names_the_command_and_the_fallback(course):
     register_url(course, "http://127.0.0.1:1")
     assert not datasets.available("poem")
@@ -287,18 +296,40 @@ def test_fetch_restores_a_dataset_of_which_one_file_was_deleted(course, server):
     folder = datasets.fetch("two")
     (folder / "a.txt").unlink()
     assert not datasets.available("two")
+    with pytest.raises(datasets.DatasetError, match=r"two is damaged: run `lmcourse data fetch two`"):
+        datasets.path("two", "b.txt")
     assert datasets.fetch("two") == folder
     datasets.verify("two")
     assert len(cached_files(course)) == 2
 
 
-def test_verify_leaves_a_changed_bundled_file_where_it_is(course):
+def test_a_download_of_another_size_is_damaged_until_it_is_verified_or_fetched_again(course, server):
+    register_url(course, server.url)
+    file = datasets.fetch("poem")
+    file.write_bytes(TEXT[:100])
+    assert not datasets.available("poem")
+    with pytest.raises(datasets.DatasetError, match=r"poem is damaged: run `lmcourse data fetch poem`"):
+        datasets.path("poem")
+    with pytest.raises(
+        datasets.DatasetError, match=r"a.txt has 100 bytes, not 185,000\) and has been removed"
+    ) as damaged:
+        datasets.verify("poem")
+    assert not isinstance(damaged.value, datasets.DatasetNotCached)
+    assert_nothing_is_left(course)
+    datasets.fetch("poem").write_bytes(TEXT[:100])
+    assert datasets.fetch("poem").read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("content", [b"abd", b"abcd"])
+def test_verify_leaves_a_changed_bundled_file_where_it_is(course, content):
     register(course, f'[play]\nkind = "bundled"\n{COMMON}files = [{file_line("play.txt", b"abc")}]')
     play = course / "course" / "data" / "play.txt"
-    play.write_bytes(b"abd")
-    with pytest.raises(datasets.DatasetError, match=r"play.txt has been changed"):
+    with pytest.raises(datasets.DatasetNotCached, match=r"play is missing from .*: restore data/"):
         datasets.verify("play")
-    assert play.read_bytes() == b"abd"
+    play.write_bytes(content)
+    with pytest.raises(datasets.DatasetError, match=r"play was damaged \(play.txt has .*: restore data/"):
+        datasets.verify("play")
+    assert play.read_bytes() == content
 
 
 def test_fetch_downloads_checks_and_then_uses_the_cache(course, server):

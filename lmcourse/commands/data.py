@@ -47,10 +47,11 @@ def _list(args: argparse.Namespace) -> int:
     for entry in datasets.entries().values():
         table.add_row(entry.name, entry.kind, _size(entry), entry.licence, _state(entry))
     Console().print(table)
-    absent = [entry for entry in datasets.entries().values() if not datasets.available(entry.name)]
-    if absent:
-        size = human_size(sum(entry.download_bytes or 0 for entry in absent))
-        print(f"\n`lmcourse data fetch --all` would download the {len(absent)} that are not here: {size}.")
+    downloads = [entry for entry in datasets.entries().values() if entry.is_downloaded]
+    wanted = [entry for entry in downloads if not datasets.available(entry.name)]
+    if wanted:
+        size = human_size(sum(entry.download_bytes or 0 for entry in wanted))
+        print(f"\n`lmcourse data fetch --all` would download the {len(wanted)} absent or damaged: {size}.")
     return 0
 
 
@@ -77,8 +78,12 @@ def _fetch_one(name: str) -> str:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    checkable = [name for name, entry in datasets.entries().items() if entry.files]
-    return _for_each(args.names or filter(datasets.available, checkable), _verify_one)
+    here = [
+        name
+        for name, entry in datasets.entries().items()
+        if entry.files and (cache.state(entry) != "absent" or not entry.is_downloaded)
+    ]
+    return _for_each(args.names or here, _verify_one)
 
 
 def _verify_one(name: str) -> str:
@@ -122,7 +127,7 @@ def _facts(entry: Entry) -> list[tuple[str, str]]:
         ("wheel", f"SHA-256 {entry.wheel_sha256}" if entry.wheel_sha256 else ""),
         ("hashes from", entry.hash_source),
         ("here", _state(entry)),
-        ("where", str(cache.folder(entry)) if entry.files and datasets.available(entry.name) else ""),
+        ("where", str(cache.folder(entry)) if entry.files and cache.state(entry) != "absent" else ""),
         ("without it", entry.fallback),
     ]
     facts += [
@@ -143,7 +148,6 @@ def _size(entry: Entry) -> str:
 
 
 def _state(entry: Entry) -> str:
-    """Return whether an entry can be used now."""
-    if not entry.is_downloaded:
-        return "yes, with Python" if entry.kind == "stdlib" else "yes, with the course"
-    return "yes" if datasets.available(entry.name) else "no"
+    """Return whether an entry can be used now, as far as its files' sizes tell."""
+    here = {"stdlib": "yes, with Python", "bundled": "yes, with the course"}.get(entry.kind, "yes")
+    return {"here": here, "damaged": "damaged", "absent": "no"}[cache.state(entry)]

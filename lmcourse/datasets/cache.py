@@ -5,10 +5,14 @@ old one. The folder appears in one step when everything in it has been checked: 
 """
 
 import hashlib
+import shutil
 from pathlib import Path
+from typing import Literal
 
 from lmcourse import paths
 from lmcourse.datasets.registry import DatasetError, Entry, File, entry, human_size
+
+State = Literal["here", "damaged", "absent"]
 
 
 class DatasetNotCached(DatasetError):
@@ -27,7 +31,7 @@ def path(name: str, member: str | None = None) -> Path:
 
     Raises:
         DatasetNotCached: if it has to be fetched first.
-        DatasetError: if there is no such dataset or file, or the dataset is made by a loader.
+        DatasetError: if there is no such dataset or file, it is damaged, or the dataset is made by a loader.
     """
     found = entry(name)
     if not found.files:
@@ -35,8 +39,9 @@ def path(name: str, member: str | None = None) -> Path:
     if member is not None and member not in [file.name for file in found.files]:
         names = ", ".join(file.name for file in found.files)
         raise DatasetError(f"{name} has no file {member!r}; it has {names}.")
-    if not is_present(found):
-        raise DatasetNotCached(_absent(found))
+    _require_files(found)
+    if state(found) == "damaged":
+        raise DatasetError(f"{name} is damaged: {_restore(found)}.")
     if member is None and len(found.files) == 1:
         member = found.files[0].name
     return folder(found) / (member or "")
@@ -50,34 +55,28 @@ def available(name: str) -> bool:
     Raises:
         DatasetError: if there is no such dataset.
     """
-    return is_present(entry(name))
+    return state(entry(name)) == "here"
 
 
 def verify(name: str) -> None:
     """Check the SHA-256 of every file of a dataset.
 
-    A damaged download is removed, so that nothing can read it by mistake. A bundled file is left as it is.
+    A damaged download is removed, whole, so that nothing can read it by mistake. A bundled file is left as it is.
 
     Raises:
         DatasetNotCached: if it has to be fetched first.
         DatasetError: if a file is not what the registry says.
     """
     found = entry(name)
-    if not is_present(found):
-        raise DatasetNotCached(_absent(found))
-    damaged = [file.name for file in found.files if sha256(folder(found) / file.name) != file.sha256]
-    if not damaged:
+    _require_files(found)
+    damages = [damage for file in found.files if (damage := _damage(folder(found) / file.name, file))]
+    if not damages:
         return
-    if not found.is_downloaded:
-        raise DatasetError(
-            f"{name}: {damaged[0]} has been changed (its SHA-256 is not the registry's): restore data/."
-        )
-    for file in damaged:
-        (folder(found) / file).unlink(missing_ok=True)
-    raise DatasetError(
-        f"{name}: {damaged[0]} was damaged (wrong SHA-256) and has been removed; "
-        f"run `lmcourse data fetch {name}`."
-    )
+    removed = ""
+    if found.is_downloaded:
+        shutil.rmtree(folder(found))
+        removed = " and has been removed"
+    raise DatasetError(f"{name} was damaged ({damages[0]}){removed}: {_restore(found)}.")
 
 
 def folder(found: Entry) -> Path:
@@ -93,9 +92,12 @@ def downloads() -> Path:
     return paths.cache_root() / "datasets"
 
 
-def is_present(found: Entry) -> bool:
-    """Return whether every file of an entry is there and has the right size."""
-    return all(_has_right_size(folder(found) / file.name, file) for file in found.files)
+def state(found: Entry) -> State:
+    """Return "absent" if no file of an entry is there, "damaged" if one is missing or of a wrong size, else "here"."""
+    if _is_absent(found):
+        return "absent"
+    whole = all(_has_right_size(folder(found) / file.name, file) for file in found.files)
+    return "here" if whole else "damaged"
 
 
 def sha256(file: Path) -> str:
@@ -108,9 +110,31 @@ def _has_right_size(location: Path, file: File) -> bool:
     return location.is_file() and file.bytes in (None, location.stat().st_size)
 
 
-def _absent(found: Entry) -> str:
+def _damage(location: Path, file: File) -> str:
+    """Say what is wrong with a file; nothing if it is what the registry says."""
+    if not location.is_file():
+        return f"{file.name} is missing"
+    if not _has_right_size(location, file):
+        return f"{file.name} has {location.stat().st_size:,} bytes, not {file.bytes:,}"
+    return "" if sha256(location) == file.sha256 else f"{file.name} has the wrong SHA-256"
+
+
+def _is_absent(found: Entry) -> bool:
+    return bool(found.files) and not any((folder(found) / file.name).is_file() for file in found.files)
+
+
+def _require_files(found: Entry) -> None:
+    if not _is_absent(found):
+        return
     if not found.is_downloaded:
-        return f"{found.name} is missing from {folder(found)}: restore data/."
+        raise DatasetNotCached(f"{found.name} is missing from {folder(found)}: {_restore(found)}.")
     instead = f" Without it: {found.fallback}." if found.fallback else ""
+    raise DatasetNotCached(f"{found.name} is not in the cache: {_restore(found)}.{instead}")
+
+
+def _restore(found: Entry) -> str:
+    """Say how to get an entry's files."""
+    if not found.is_downloaded:
+        return "restore data/"
     size = f" ({human_size(found.download_bytes)})" if found.download_bytes else ""
-    return f"{found.name} is not in the cache: run `lmcourse data fetch {found.name}`{size}.{instead}"
+    return f"run `lmcourse data fetch {found.name}`{size}"

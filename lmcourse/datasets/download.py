@@ -7,7 +7,6 @@ next fetch of the same dataset. A lock lets one process at a time fetch a datase
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import shutil
@@ -36,7 +35,7 @@ PROGRESS_INTERVAL_S = 0.2
 
 
 def fetch(name: str, *, progress: bool = True) -> Path | None:
-    """Make sure that a dataset is on this machine; download it if it is not.
+    """Make sure that a dataset is on this machine; download it if it is not, or is damaged (see `available`).
 
     Args:
         name: the dataset's name in the registry.
@@ -49,10 +48,10 @@ def fetch(name: str, *, progress: bool = True) -> Path | None:
         DatasetError: if it cannot be had, in one line: there is no network, a hash is wrong, the disk is full, ...
     """
     wanted = entry(name)
-    if wanted.is_downloaded and not cache.is_present(wanted):
+    if wanted.is_downloaded and cache.state(wanted) != "here":
         with _one_clear_line(wanted), _locked(wanted):
             _remove_leftovers(wanted)
-            if not cache.is_present(wanted):
+            if cache.state(wanted) != "here":
                 _download(wanted, progress)
     return cache.path(name) if wanted.files else None
 
@@ -74,6 +73,8 @@ def _one_clear_line(wanted: Entry) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(wanted: Entry) -> Iterator[None]:
     """Hold the lock of one dataset; the system frees it when the process ends, however it ends."""
+    import fcntl  # Unix alone has it, and all but fetching runs without
+
     locks = paths.cache_root() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with open(locks / wanted.name, "w") as lock:

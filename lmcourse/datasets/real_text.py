@@ -36,6 +36,5 @@ def load_scripts() -> Corpus:
 
 
 def _load(name: str) -> Corpus:
-    # newline="" would keep a Windows checkout's \r\n: universal newlines give the same text everywhere.
     text = cache.path(name).read_text(encoding="utf-8")
     return Corpus(name, text.strip("\n").split(SEPARATOR))
