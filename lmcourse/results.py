@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmcourse import chapters
+from lmcourse.files import write_text
 from lmcourse.paths import course_root
 
 if TYPE_CHECKING:
@@ -217,16 +218,15 @@ def run(
     chapter = canonical_chapter(chapter)
     experiments = find_experiments(chapter)
     tasks = [(name, seed) for name in _chosen(names, experiments) for seed in experiments[name].seeds]
-    rows = {(row.experiment, row.seed): row for row in load(chapter, folder)}
     if names is None:
-        rows = {key: row for key, row in rows.items() if key in tasks}
+        _save(chapter, folder, only=tasks)
+    rows = {(row.experiment, row.seed): row for row in load(chapter, folder)}
     pending = [
         (name, seed)
         for name, seed in tasks
         if again or not _is_current(rows.get((name, seed)), experiments[name])
     ]
     report = Report(skipped=len(tasks) - len(pending))
-    _save(chapter, rows.values(), folder)
     outcomes = _carry_out(_module_name(chapter), pending, workers, limit_minutes)
     with contextlib.closing(outcomes), _progress_bar(len(pending), chapter, progress) as bar:
         for name, seed, outcome in outcomes:
@@ -234,9 +234,9 @@ def run(
             if isinstance(outcome, Failure):
                 report.failures.append(outcome)
                 continue
-            rows[name, seed] = _row(chapter, name, seed, experiments[name], outcome)
-            _save(chapter, rows.values(), folder)
-            report.saved.append(rows[name, seed])
+            row = _row(chapter, name, seed, experiments[name], outcome)
+            _save(chapter, folder, [row])
+            report.saved.append(row)
     return report
 
 
@@ -378,21 +378,51 @@ def _load_all(folder: Path | None) -> list[Row]:
     return [row for path in sorted(_folder(folder).glob("ch??.json")) for row in load(path.stem, folder)]
 
 
-def _save(chapter: str, rows: Iterable[Row], folder: Path | None) -> None:
-    """Write the rows, one a line, so that a reader never sees half of them and a diff shows what changed."""
-    ordered = sorted(rows, key=lambda row: (row.dataset, row.experiment, row.seed))
-    lines = [json.dumps(_encode(row), sort_keys=True, ensure_ascii=False, allow_nan=False) for row in ordered]
-    text = "[\n" + ",\n".join(lines) + "\n]\n"
+def _save(
+    chapter: str,
+    folder: Path | None,
+    rows: Iterable[Row] = (),
+    only: Collection[tuple[str, int]] | None = None,
+) -> None:
+    """Add rows to a chapter's file, each in place of an older one of its experiment and seed.
+
+    The file is read anew under a lock: of two runs of one chapter at a time, neither loses the other's rows. It has
+    a row a line, so that a diff shows what changed, and a reader never sees half of it.
+
+    Args:
+        chapter: as in "ch01".
+        folder: where the rows are; by default the course's data/results.
+        rows: what to add.
+        only: the experiments and seeds to keep; None keeps all.
+    """
     path = _path(chapter, folder)
-    if not path.exists() and not lines:
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with _locked(path.parent):
+        saved = {(row.experiment, row.seed): row for row in [*load(chapter, folder), *rows]}
+        kept = [row for key, row in saved.items() if only is None or key in only]
+        kept.sort(key=lambda row: (row.dataset, row.experiment, row.seed))
+        lines = [
+            json.dumps(_encode(row), sort_keys=True, ensure_ascii=False, allow_nan=False) for row in kept
+        ]
+        if lines or path.exists():
+            write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes that lock the folder waiting; not where the system or the disk has no such lock."""
     try:
-        unfinished.write_text(text, "utf-8")
-        unfinished.replace(path)
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
-        unfinished.unlink(missing_ok=True)
+        os.close(handle)  # which ends the lock, as does the end of the process
 
 
 def _encode(row: Row) -> dict[str, Any]:
@@ -501,7 +531,7 @@ def _answer() -> None:
     except Exception as error:
         traceback.print_exc()
         answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-    Path(path).write_text(json.dumps(answer), "utf-8")
+    write_text(path, json.dumps(answer))
 
 
 def _measured(experiment: Experiment, seed: int) -> dict[str, Any]:

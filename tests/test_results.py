@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -111,7 +112,7 @@ def made_up_row(**changes):
 
 def save_rows(folder, *rows):
     for chapter in {row.chapter for row in rows}:
-        results._save(chapter, [row for row in rows if row.chapter == chapter], folder)
+        results._save(chapter, folder, [row for row in rows if row.chapter == chapter])
 
 
 def test_each_experiment_and_seed_gives_a_saved_row(toy):
@@ -179,6 +180,30 @@ def test_rows_the_chapter_no_longer_lists_go_when_the_whole_chapter_is_run(toy, 
     assert len(load("ch01")) == 1
     run("ch01", progress=False)
     assert load("ch01") == []
+
+
+def test_two_runs_of_a_chapter_at_a_time_keep_each_others_rows(toy, monkeypatch):
+    carry_out = results._carry_out
+
+    def while_another_runs(*arguments):
+        monkeypatch.setattr(results, "_carry_out", carry_out)
+        run("ch01", ["better"], progress=False)
+        yield from carry_out(*arguments)
+
+    monkeypatch.setattr(results, "_carry_out", while_another_runs)
+    run("ch01", ["good"], progress=False)
+    assert [(row.experiment, row.seed) for row in load("ch01")] == [("better", 0), ("good", 0), ("good", 1)]
+
+
+def test_rows_saved_at_the_same_moment_are_all_kept(tmp_path):
+    def save_ten(writer):
+        for seed in range(10):
+            save_rows(tmp_path, made_up_row(experiment=f"e{writer}", seed=seed))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(save_ten, range(8)))
+    assert len(load("ch01", tmp_path)) == 80
+    assert [path.name for path in tmp_path.iterdir()] == ["ch01.json"]
 
 
 def test_each_run_is_kept_to_one_core(toy):

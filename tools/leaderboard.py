@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lmcourse.files import write_text
 from lmcourse.paths import course_root
 from lmcourse.results import Row, Standing, datasets_with_results, standings
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{args.readme}: the leaderboard is out of date; run `make leaderboard`.", file=sys.stderr)
         return int(before != after)
     if before != after:
-        args.readme.write_text(after, "utf-8")
+        write_text(args.readme, after)
     return 0
 
 
