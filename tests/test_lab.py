@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +99,11 @@ def test_a_kernel_finds_the_clone_first_wherever_it_starts(tmp_path, monkeypatch
     )
     assert where.returncode == 0, where.stderr
     assert where.stdout.strip() == str([str(ROOT), str(tmp_path)])
+
+
+def test_a_terminal_of_the_server_finds_this_environments_commands(monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert lab.environment(ROOT)["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/usr/bin"
 
 
 def test_without_jupyterlab_one_line_says_what_to_install(monkeypatch, capsys):

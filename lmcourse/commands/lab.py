@@ -84,15 +84,21 @@ def running_as_root() -> bool:
 def environment(root: Path) -> dict[str, str]:
     """Return the server's environment, in which every kernel finds this clone's lmcourse.
 
-    So the notebooks work from a clone whose requirements alone are installed.
+    So the notebooks work from a clone whose requirements alone are installed. A terminal in JupyterLab finds the
+    `lmcourse` command of this Python's environment, whether it was activated or not.
     """
-    existing = os.environ.get("PYTHONPATH")
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root), existing] if existing else [str(root)]),
+        "PYTHONPATH": before(str(root), os.environ.get("PYTHONPATH")),
+        "PATH": before(str(Path(sys.executable).parent), os.environ.get("PATH")),
         # A kernel that the user once registered under the same name must not win over this Python's own.
         "JUPYTER_PREFER_ENV_PATH": "1",
     }
+
+
+def before(folder: str, folders: str | None) -> str:
+    """Return a list of folders, as environment variables hold them, with one more in front."""
+    return os.pathsep.join([folder, folders] if folders else [folder])
 
 
 def stop(server: subprocess.Popen) -> None:

@@ -49,7 +49,6 @@ STYLE = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.titlesize": 11,
-    "axes.titlelocation": "left",
     "axes.labelsize": 10,
     "grid.color": "#E6E6E6",
     "lines.linewidth": 1.8,

@@ -10,7 +10,7 @@ from lmcourse.grading import assert_close, assert_distribution, assert_equal, ex
 
 
 def _mapping(answer):
-    assert isinstance(answer, Mapping), f"expected a dict or Counter; got {answer!r}"
+    assert isinstance(answer, Mapping), f"expected a dict; got {answer!r}"
     return dict(answer)
 
 
@@ -65,10 +65,14 @@ def test_counts_of_a_rose(count_ngrams):
 )
 def test_contexts_are_tuples_of_n_minus_1_tokens(next_token_probabilities):
     tokens = ["a", "b", "a", "c"]
-    assert_equal(set(next_token_probabilities(tokens, 1)), {()}, "the contexts with n = 1")
-    assert_equal(set(next_token_probabilities(tokens, 2)), {("a",), ("b",)}, "the contexts with n = 2")
+    assert_equal(set(_mapping(next_token_probabilities(tokens, 1))), {()}, "the contexts with n = 1")
     assert_equal(
-        set(next_token_probabilities(tokens, 3)), {("a", "b"), ("b", "a")}, "the contexts with n = 3"
+        set(_mapping(next_token_probabilities(tokens, 2))), {("a",), ("b",)}, "the contexts with n = 2"
+    )
+    assert_equal(
+        set(_mapping(next_token_probabilities(tokens, 3))),
+        {("a", "b"), ("b", "a")},
+        "the contexts with n = 3",
     )
 
 
@@ -82,7 +86,7 @@ def test_contexts_are_tuples_of_n_minus_1_tokens(next_token_probabilities):
 )
 def test_each_distribution_sums_to_one(next_token_probabilities):
     for n in (1, 2, 3):
-        for context, distribution in next_token_probabilities([*ROSE, "a"], n).items():
+        for context, distribution in _mapping(next_token_probabilities([*ROSE, "a"], n)).items():
             assert_distribution(distribution, f"P(next | {context})")
 
 
@@ -93,8 +97,12 @@ def test_each_distribution_sums_to_one(next_token_probabilities):
 )
 def test_probabilities_are_relative_frequencies(next_token_probabilities):
     tokens = ["a", "b", "a", "b", "a", "b", "a", "c"]
-    assert_close(next_token_probabilities(tokens, 2)[("a",)], {"b": 0.75, "c": 0.25}, "P(next | a)")
-    assert_close(next_token_probabilities(tokens, 1)[()], {"a": 0.5, "b": 0.375, "c": 0.125}, "P(next)")
+    assert_close(
+        _mapping(next_token_probabilities(tokens, 2)).get(("a",)), {"b": 0.75, "c": 0.25}, "P(next | a)"
+    )
+    assert_close(
+        _mapping(next_token_probabilities(tokens, 1)).get(()), {"a": 0.5, "b": 0.375, "c": 0.125}, "P(next)"
+    )
 
 
 @exercise(
@@ -157,7 +165,7 @@ def test_long_texts_do_not_underflow(perplexity):
     hint="every token of the vocabulary has a probability, the unseen ones too.",
 )
 def test_the_whole_vocabulary_has_a_probability(add_k):
-    assert_equal(set(add_k({"b": 1}, ["a", "b", "c"], 1)), {"a", "b", "c"}, "the tokens")
+    assert_equal(set(_mapping(add_k({"b": 1}, ["a", "b", "c"], 1))), {"a", "b", "c"}, "the tokens")
 
 
 @exercise(
@@ -264,7 +272,9 @@ FRANCISCO = {
     ),
 )
 def test_tokens_are_those_that_end_a_bigram(continuation_probabilities):
-    assert_equal(set(continuation_probabilities(FRANCISCO)), {"francisco", "dog", "the"}, "the tokens")
+    assert_equal(
+        set(_mapping(continuation_probabilities(FRANCISCO))), {"francisco", "dog", "the"}, "the tokens"
+    )
 
 
 @exercise(
