@@ -118,7 +118,7 @@ class Row:
         versions: of Python, NumPy, Keras and TensorFlow; a package that is not installed is absent.
         date: the day of the run (UTC), as in "2026-11-21".
         cores: how many cores the run could use.
-        minutes: how long it took by the clock.
+        minutes: how long it took by the clock; see `readable_time`.
         data_sha256: of the text it was measured on, or None.
     """
 
@@ -312,6 +312,19 @@ def canonical_chapter(chapter: str) -> str:
     return f"ch{number}"
 
 
+def readable_time(minutes: float) -> str:
+    """Return a time of which a reader needs two digits or so, in seconds below 100.
+
+    Example:
+        >>> readable_time(0.02), readable_time(0.004), readable_time(1.25), readable_time(1.75)
+        ('1 s', '<1 s', '75 s', '1.8 min')
+    """
+    seconds = round(minutes * 60)
+    if seconds >= 100:
+        return f"{minutes:.1f} min"
+    return f"{seconds} s" if seconds else "<1 s"
+
+
 def installed_versions() -> dict[str, str]:
     """Return the versions a row records, read from the packages' metadata: nothing is imported."""
     versions = {"python": platform.python_version()}
@@ -356,7 +369,7 @@ def _row(chapter: str, name: str, seed: int, experiment: Experiment, outcome: di
         versions=installed_versions(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         cores=CORES_PER_RUN,
-        minutes=round(outcome["minutes"], 2),
+        minutes=round(outcome["minutes"], 4),
         data_sha256=outcome["data_sha256"],
     )
 

@@ -130,7 +130,6 @@ def test_each_experiment_and_seed_gives_a_saved_row(toy):
     assert (row.data_sha256, row.cores) == ("5ha", 1)
     assert row.versions["python"] == sys.version.split()[0]
     assert row.versions["tensorflow"].count(".") >= 2
-    assert 0 <= row.minutes < 1
 
 
 def test_saved_rows_are_read_back_as_they_were_even_an_infinite_perplexity(toy):
@@ -304,6 +303,25 @@ def test_a_measurement_without_a_number_is_refused(metrics, message):
         Measurement(metrics)
 
 
+@pytest.mark.parametrize(
+    ("minutes", "time"), [(0.0, "<1 s"), (0.02, "1 s"), (1.65, "99 s"), (1.66, "1.7 min")]
+)
+def test_a_short_time_is_told_in_seconds(minutes, time):
+    assert results.readable_time(minutes) == time
+
+
+def test_the_time_of_a_fast_run_is_saved_to_the_hundredth_of_a_second(toy):
+    (toy / "experiments.py").write_text(
+        "import time\n"
+        "from lmcourse.results import Experiment, Measurement\n"
+        "def nap(seed):\n    time.sleep(0.15)\n    return Measurement({'naps': 1.0})\n"
+        "EXPERIMENTS = {'nap': Experiment(nap, 'Nap', 'd')}\n"
+    )
+    [row] = run("ch01", progress=False).saved
+    assert 0.0024 <= row.minutes < 1
+    assert load("ch01") == [row]
+
+
 def test_metrics_keep_six_significant_digits(toy):
     (toy / "experiments.py").write_text(
         "from lmcourse.results import Experiment, Measurement\n"
@@ -350,10 +368,10 @@ def test_the_leaderboard_tool_writes_the_table_between_the_markers(tmp_path):
     save_rows(
         tmp_path,
         made_up_row(model="Kneser–Ney", metrics={"bits_per_byte": 1.96549}),
-        made_up_row(model="MLE", experiment="mle", metrics={"bits_per_byte": math.inf}, minutes=0.25),
+        made_up_row(model="MLE", experiment="mle", metrics={"bits_per_byte": math.inf}, minutes=0.02),
         made_up_row(model="LSTM", chapter="ch02", experiment="l", metrics={"bits_per_byte": 1.8}),
         made_up_row(
-            model="LSTM", chapter="ch02", experiment="l", seed=1, metrics={"bits_per_byte": 2.0}, minutes=1.5
+            model="LSTM", chapter="ch02", experiment="l", seed=1, metrics={"bits_per_byte": 2.0}, minutes=3.95
         ),
     )
     readme = tmp_path / "README.md"
@@ -368,11 +386,11 @@ def test_the_leaderboard_tool_writes_the_table_between_the_markers(tmp_path):
 
         **d**
 
-        | model | chapter | bits a byte | seeds | minutes a run |
+        | model | chapter | bits a byte | seeds | time a run |
         |---|---|---:|---:|---:|
-        | LSTM | 2 | 1.900 (1.800–2.000) | 2 | 1.0 |
-        | Kneser–Ney | 1 | 1.965 | 1 | 0.5 |
-        | MLE | 1 | ∞ | 1 | 0.2 |
+        | LSTM | 2 | 1.900 (1.800–2.000) | 2 | 2.2 min |
+        | Kneser–Ney | 1 | 1.965 | 1 | 30 s |
+        | MLE | 1 | ∞ | 1 | 1 s |
 
         Measured 2026-11-21, 1 core a run, by `lmcourse results ch01`, `lmcourse results ch02`.
 
@@ -395,7 +413,7 @@ def test_the_leaderboard_tool_puts_the_distance_to_the_floor_first(tmp_path):
     )
     models = [line.split(" | ")[0] for line in tool.render(tmp_path).splitlines() if line.startswith("| ")]
     assert models == ["| model", "| near", "| far", "| no floor"]
-    assert "| no floor | 1 | – | 0.900 | 1 | 0.5 |" in tool.render(tmp_path)
+    assert "| no floor | 1 | – | 0.900 | 1 | 30 s |" in tool.render(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", tool.BEGIN, f"{tool.END} {tool.BEGIN}", README + README])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lmcourse.files import write_text
 from lmcourse.paths import course_root
-from lmcourse.results import Row, Standing, datasets_with_results, standings
+from lmcourse.results import Row, Standing, datasets_with_results, readable_time, standings
 
 BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 
@@ -76,7 +76,7 @@ def _table(dataset: str, folder: Path | None) -> str:
     lines = [
         f"**{dataset}**",
         "",
-        f"| model | chapter | {' | '.join(HEADINGS[metric] for metric in shown)} | seeds | minutes a run |",
+        f"| model | chapter | {' | '.join(HEADINGS[metric] for metric in shown)} | seeds | time a run |",
         f"|---|---|{'---:|' * len(shown)}---:|---:|",
     ]
     ranked = {_key(standing): standing for metric in shown for standing in reversed(by_metric[metric])}
@@ -92,7 +92,7 @@ def _line(rows: list[Row], cells: list[str]) -> str:
     minutes = sum(row.minutes for row in rows) / len(rows)
     first = rows[0]
     chapter = int(first.chapter.removeprefix("ch"))
-    return f"| {first.model} | {chapter} | {' | '.join(cells)} | {len(rows)} | {minutes:.1f} |"
+    return f"| {first.model} | {chapter} | {' | '.join(cells)} | {len(rows)} | {readable_time(minutes)} |"
 
 
 def _key(standing: Standing) -> tuple[str, str]:

@@ -42,11 +42,12 @@ def _print_table(rows: list[results.Row]) -> None:
     from rich.table import Table
 
     table = Table()
-    for heading in ("dataset", "experiment", "seed", "metrics", "minutes", "date"):
-        table.add_column(heading, justify="right" if heading in ("seed", "minutes") else "left")
+    for heading in ("dataset", "experiment", "seed", "metrics", "time", "date"):
+        table.add_column(heading, justify="right" if heading in ("seed", "time") else "left")
     for row in rows:
         metrics = "\n".join(f"{name} {_readable(value)}" for name, value in sorted(row.metrics.items()))
-        table.add_row(row.dataset, row.experiment, str(row.seed), metrics, f"{row.minutes:.1f}", row.date)
+        time = results.readable_time(row.minutes)
+        table.add_row(row.dataset, row.experiment, str(row.seed), metrics, time, row.date)
     Console().print(table)
 
 
