@@ -133,6 +133,14 @@ def test_memory_is_judged(gib, status):
     assert doctor.check_memory(gib * GIB).status == status
 
 
+def test_memory_that_the_system_does_not_tell_is_a_warning(monkeypatch):
+    monkeypatch.delattr(doctor.os, "sysconf")  # Windows has neither this nor control groups
+    monkeypatch.setattr(doctor, "CONTAINER_LIMITS", ())
+    finding = doctor.check_memory()
+    assert (finding.status, finding.detail) == ("warning", "not known here")
+    assert "2 GiB" in finding.fix
+
+
 def test_memory_is_at_most_the_machines():
     listing = Path("/proc/meminfo")
     if not listing.exists():
@@ -141,7 +149,7 @@ def test_memory_is_at_most_the_machines():
     assert 0 < doctor.memory_bytes() <= total_kib * 1024
 
 
-@pytest.mark.parametrize(("gib", "status"), [(0.1, "fault"), (0.5, "warning"), (2, "ok")])
+@pytest.mark.parametrize(("gib", "status"), [(0.4, "fault"), (0.6, "warning"), (2, "ok")])
 def test_disk_is_judged_even_before_the_cache_exists(tmp_path, gib, status):
     finding = doctor.check_disk(tmp_path / "not" / "yet", free=int(gib * GIB))
     assert finding.status == status

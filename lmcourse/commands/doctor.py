@@ -23,8 +23,11 @@ GIB = 2**30
 
 # JupyterLab and an idle kernel with TensorFlow take 0.8 GiB (Linux); fine-tuning chapter 6's model takes 4.2.
 MEMORY_NEEDED, MEMORY_COMFORTABLE = 2 * GIB, 6 * GIB
-# `lmcourse data fetch --all` downloads about 180 MB and unpacks it.
-DISK_NEEDED, DISK_COMFORTABLE = GIB // 4, GIB
+# `lmcourse data fetch --all` downloads about 310 MB and unpacks it to a little more.
+DISK_NEEDED, DISK_COMFORTABLE = GIB // 2, GIB
+
+# Where Linux says how much memory a container may use: control groups of version 2, of version 1.
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 LIBRARIES = {"tensorflow": "tensorflow", "keras": "keras", "tensorflow_text": "tensorflow-text"}
@@ -245,6 +248,8 @@ def check_gpu(facts: Mapping[str, Mapping[str, Any]], present: Sequence[str] | N
 def check_memory(total: int | None = None) -> Finding:
     """Check the memory of the machine or container, in bytes."""
     total = memory_bytes() if total is None else total
+    if total is None:
+        return Finding("memory", "warning", "not known here", "Make sure that there are 2 GiB; 6 are better.")
     detail = f"{total / GIB:.1f} GiB"
     if total < MEMORY_NEEDED:
         return Finding("memory", "fault", detail, "Use a machine with 2 GiB or more, or Colab.")
@@ -254,15 +259,19 @@ def check_memory(total: int | None = None) -> Finding:
     return Finding("memory", "ok", detail)
 
 
-def memory_bytes() -> int:
-    """Return the memory this process may use: the machine's, or its container's limit if that is lower."""
+def memory_bytes() -> int | None:
+    """Return the memory this process may use: the machine's, or its container's limit if that is lower.
+
+    Returns:
+        The bytes; None where the system does not tell, as Windows does not without a library.
+    """
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for file in CONTAINER_LIMITS:
         try:
             limits.append(int(Path(file).read_text()))
         except (OSError, ValueError):
             continue  # no such control group, or "max": no limit
-    return min(limits)
+    return min(limits, default=None)
 
 
 def check_disk(folder: Path | None = None, free: int | None = None) -> Finding:
