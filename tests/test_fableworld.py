@@ -221,6 +221,14 @@ def test_different_slots_give_different_texts_in_100_000_stories():
     _assert_told_apart(fableworld.generate(100_000, seed=1))
 
 
+def test_splits_are_drawn_from_the_seeds_that_generate_names():
+    for number, split in enumerate(("train", "validation", "test")):
+        for seed in (0, 5, 2**64 // 3 - 1):
+            assert fableworld.load(split, stories=2, seed=seed) == fableworld.generate(
+                2, seed=3 * seed + number
+            )
+
+
 def test_splits_share_no_stories_and_repeats_are_counted(stories):
     train, test = fableworld.load("train", stories=300), fableworld.load("test", stories=300)
     assert train == stories[:300]
@@ -245,6 +253,12 @@ def test_load_stops_at_the_story_that_reaches_the_tokens():
         (lambda: fableworld.generate(-1, seed=0), "count .* got -1"),
         (lambda: fableworld.generate(1, seed=-1), "seed .* got -1"),
         (lambda: fableworld.generate(1, seed=0, language="tlh"), "language must be one of .*'tlh'"),
+        (lambda: fableworld.load(stories=1, seed=-1), "seed must be between 0 and .* got -1"),
+        # The largest seed's splits are seeds 2**64 - 4 to 2**64 - 2 of `generate`: 3 * 6148914691236517205 = 2**64 - 1.
+        (
+            lambda: fableworld.load(stories=1, seed=2**63),
+            f"seed must be between 0 and 6148914691236517204; got {2**63}",
+        ),
         (lambda: fableworld.load("dev", stories=1), "split must be one of .*'dev'"),
         (lambda: fableworld.load("test"), "exactly one of tokens and stories"),
         (lambda: fableworld.load("test", stories=1, tokens=1), "exactly one of tokens and stories"),

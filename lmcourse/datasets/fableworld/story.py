@@ -171,7 +171,9 @@ def generate(count: int, seed: int, language: str = "en", *, binding: bool = Fal
 
     Args:
         count: how many stories.
-        seed: from 0 to 2**64 - 1; the first stories do not depend on count.
+        seed: from 0 to 2**64 - 1; the first stories do not depend on count. Seeds 3 * s, 3 * s + 1 and 3 * s + 2
+            draw the training, validation and test stories that `load` gives for seed s: do not train on seed 2
+            and test on `load("test")`.
         language: the language's code.
         binding: whether three guests in three colours join in and are later told apart by colour; the label
             "binding" marks the names that need it. The dialogue is then left out.
@@ -201,7 +203,7 @@ def load(
     language: str = "en",
     binding: bool = False,
 ) -> list[Story]:
-    """Return stories of one split; the splits of a seed are drawn from seeds of their own.
+    """Return stories of one split; the splits of a seed are drawn from seeds of their own, named in `generate`.
 
     Give one of `tokens` and `stories`.
 
@@ -209,7 +211,7 @@ def load(
         split: "train", "validation" or "test".
         tokens: take the stories whose tokens, end tokens included, first reach this number.
         stories: take this many stories.
-        seed: chooses the three splits.
+        seed: from 0 to 2**64 // 3 - 1; chooses the three splits.
         language: the language's code.
         binding: see `generate`.
 
@@ -221,6 +223,9 @@ def load(
         raise ValueError(f"split must be one of {splits}; got {split!r}.")
     if (tokens is None) == (stories is None):
         raise ValueError(f"give exactly one of tokens and stories; got tokens={tokens}, stories={stories}.")
+    seeds = SEED_LIMIT // len(splits)
+    if not 0 <= seed < seeds:
+        raise ValueError(f"seed must be between 0 and {seeds - 1}; got {seed}.")
     split_seed = len(splits) * seed + splits.index(split)
     if stories is not None:
         return generate(stories, split_seed, language, binding=binding)
