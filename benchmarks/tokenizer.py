@@ -9,10 +9,8 @@ import hashlib
 import multiprocessing
 import os
 import resource
-import sysconfig
 import time
 from pathlib import Path
-from pydoc_data.topics import topics
 
 CHARACTERS = 5_000_000
 MERGES = 8_000
@@ -20,20 +18,20 @@ END = "<|endoftext|>"
 
 
 def texts() -> list[str]:
-    """Return the documentation's topics and then source files in the order of their names, up to CHARACTERS."""
-    chosen = list(topics.values())
+    """Return the documentation's topics and then the library's source files that fit, up to CHARACTERS."""
+    from lmcourse.datasets import load_pythoncode, load_pythondocs
+
+    chosen = load_pythondocs().documents
     size = sum(map(len, chosen))
-    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        text = path.read_text(encoding="utf-8", errors="replace")
+    for text in load_pythoncode().documents:
         if size + len(text) <= CHARACTERS:
             chosen.append(text)
             size += len(text)
     return chosen
 
 
-def measure(train, encode_all) -> dict[str, object]:
+def measure(corpus: list[str], train, encode_all) -> dict[str, object]:
     """Train, encode twice (the second time everything is remembered), and digest the ids."""
-    corpus = texts()
     before = peak_mib()
     start = time.process_time()
     tokenizer = train(corpus)
@@ -63,16 +61,17 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts in bytes
 
 
-def measure_ours() -> dict[str, object]:
+def measure_ours(corpus: list[str]) -> dict[str, object]:
     from lmcourse.text import BPETokenizer
 
     return measure(
+        corpus,
         lambda corpus: BPETokenizer.train(corpus, merges=MERGES, special_tokens=[END]),
         lambda tokenizer, corpus: tokenizer.encode_batch(corpus),
     )
 
 
-def measure_library() -> dict[str, object]:
+def measure_library(corpus: list[str]) -> dict[str, object]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     def train(corpus):
@@ -88,20 +87,21 @@ def measure_library() -> dict[str, object]:
         tokenizer.train_from_iterator(corpus, trainer)
         return tokenizer
 
-    return measure(train, lambda tokenizer, corpus: [tokenizer.encode(text).ids for text in corpus])
+    return measure(corpus, train, lambda tokenizer, corpus: [tokenizer.encode(text).ids for text in corpus])
 
 
-def alone(function) -> dict[str, object]:
-    """Call the function in a fresh process."""
+def alone(function, corpus: list[str]) -> dict[str, object]:
+    """Call the function in a fresh process, whose peak of memory knows nothing of how the texts were found."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(function).result()
+        return pool.submit(function, corpus).result()
 
 
 def main() -> list[dict[str, object]]:
     os.environ["RAYON_NUM_THREADS"] = "1"  # the library's threads; the processes inherit it
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    ours, library = alone(measure_ours), alone(measure_library)
+    corpus = texts()
+    ours, library = alone(measure_ours, corpus), alone(measure_library, corpus)
     speeds = [
         (f"training {MERGES:,} merges, s", "train", 1),
         ("encoding, million characters/s", "encode", ours["characters"] / 1e6),
