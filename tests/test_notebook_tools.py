@@ -1,10 +1,13 @@
 """tools.notebooks: what it runs, what it keeps, and every fault it must find."""
 
+import os
+
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import notebooks
+from tools import make_exercises, notebooks
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -160,3 +163,57 @@ def test_a_notebook_that_fails_is_left_as_it_was_and_counted(tmp_path, capsys):
     assert "ZeroDivisionError" in capsys.readouterr().out
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def solution_notebook(tmp_path, *sources):
+    cells = [new_code_cell(source, id=f"c{place}") for place, source in enumerate(sources)]
+    path = tmp_path / "solutions" / "ch99_test.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
+def test_exercises_are_run_as_chapters_are_at_quick_and_clean(tmp_path, monkeypatch):
+    monkeypatch.setenv("LMCOURSE_SCALE", "full")
+    solution_notebook(
+        tmp_path,
+        "import sys\nfrom lmcourse.scale import scale\nprint(scale())",
+        "print('log', file=sys.stderr)",
+    )
+    [stub] = make_exercises.make(tmp_path / "solutions", tmp_path / "exercises")
+    assert notebooks.check(stub) == []
+    written = nbformat.read(stub, as_version=4)
+    assert [[output.text for output in cell.outputs] for cell in written.cells] == [["quick\n"], []]
+    assert written.metadata == {**notebooks.METADATA, "lmcourse": {"chapter": "99"}}
+    assert os.environ["LMCOURSE_SCALE"] == "full"
+
+
+def test_an_exercise_that_cannot_be_run_or_written_leaves_the_older_one(tmp_path, monkeypatch):
+    exercises = tmp_path / "exercises"
+    exercises.mkdir()
+    old = exercises / "ch99_test.ipynb"
+    old.write_text("old")
+    solution_notebook(tmp_path, "1 / 0")
+    with pytest.raises(CellExecutionError):
+        list(make_exercises.make(tmp_path / "solutions", exercises))
+    assert old.read_text() == "old"
+
+    def write_half(notebook, path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    solution_notebook(tmp_path, "1")
+    monkeypatch.setattr(nbformat, "write", write_half)
+    with pytest.raises(OSError, match="disk full"):
+        list(make_exercises.make(tmp_path / "solutions", exercises))
+    assert old.read_text() == "old"
+    assert list(exercises.iterdir()) == [old]
+
+
+@pytest.mark.parametrize("number", ["9", "09", "ch09"])
+def test_exercises_of_one_chapter_are_made_however_its_number_is_written(tmp_path, number, monkeypatch):
+    for chapter in ("08", "09"):
+        solution_notebook(tmp_path, "1").rename(tmp_path / "solutions" / f"ch{chapter}_test.ipynb")
+    monkeypatch.setattr(notebooks, "run", lambda *_: None)
+    made = make_exercises.make(tmp_path / "solutions", tmp_path / "exercises", [number])
+    assert [path.name for path in made] == ["ch09_test.ipynb"]

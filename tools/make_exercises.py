@@ -22,6 +22,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from lmcourse.chapters import two_digits
+from tools import notebooks
+
 ROOT = Path(__file__).resolve().parent.parent
 
 BEGIN = "### BEGIN SOLUTION"
@@ -139,27 +142,6 @@ def same_sources(one: NotebookNode, other: NotebookNode) -> bool:
     return essence(one) == essence(other) and one.metadata.get("lmcourse") == other.metadata.get("lmcourse")
 
 
-def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """Return the notebook with its outputs, without what differs from run to run.
-
-    Raises:
-        nbclient.exceptions.CellExecutionError: if a cell raises, which a stub's never should.
-    """
-    import nbclient
-
-    client = nbclient.NotebookClient(
-        notebook,
-        timeout=CELL_SECONDS,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        record_timing=False,
-    )
-    executed = client.execute()
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    executed.metadata = {**notebook.metadata, "kernelspec": kernel, "language_info": {"name": "python"}}
-    return nbformat.from_dict(executed)
-
-
 def out_of_date(solutions: Path, exercises: Path) -> list[str]:
     """Return, for each notebook in exercises/ that is not what its solution gives, a line that says why.
 
@@ -184,20 +166,23 @@ def make(solutions: Path, exercises: Path, chapters: Sequence[str] = ()) -> Iter
     Args:
         solutions: the folder of the solution notebooks.
         exercises: the folder to write to.
-        chapters: numbers of the chapters to make, in two digits; default: all.
+        chapters: numbers of the chapters to make; default: all.
 
     Yields:
         The files, as they are written.
 
     Raises:
         SolutionError: if a solution's markers are wrong.
+        nbclient.exceptions.CellExecutionError: if a cell raises, which a stub's never should.
     """
     exercises.mkdir(parents=True, exist_ok=True)
+    wanted = {two_digits(chapter) for chapter in chapters}
     for path in _notebooks(solutions):
-        if chapters and path.name[2:4] not in chapters:
+        if wanted and path.name[2:4] not in wanted:
             continue
-        stub = execute(make_stub(_read(path), path.stem), exercises)
-        nbformat.write(stub, exercises / path.name)
+        stub = make_stub(_read(path), path.stem)
+        notebooks.run(stub, exercises, CELL_SECONDS)
+        notebooks.write(stub, exercises / path.name)
         yield exercises / path.name
 
 

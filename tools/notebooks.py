@@ -12,11 +12,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+
+from lmcourse.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +32,9 @@ METADATA = {
 KEPT_CELL_METADATA = {"alt", "jupyter", "tags"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
+# Of a chapter: at the scale `quick` the longest takes one minute, on a busy machine several.
+CELL_SECONDS = 600
+
 # A clone with its pictures stays small enough to fetch on a slow line.
 LARGEST_BYTES = 1_500_000
 
@@ -38,7 +44,7 @@ IMAGE_TAG = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 EMPTY_ALT_MARKDOWN = re.compile(r"!\[\s*\]\(")
 
 
-def execute(path: Path, cell_seconds: float = 600) -> float:
+def execute(path: Path, cell_seconds: float = CELL_SECONDS) -> float:
     """Run a notebook from top to bottom at the scale `quick` and write its outputs into it.
 
     Args:
@@ -52,21 +58,35 @@ def execute(path: Path, cell_seconds: float = 600) -> float:
         nbclient.exceptions.CellExecutionError: if a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
-    os.environ.update(environment())
+    start = time.perf_counter()
+    run(notebook, path.parent, cell_seconds)
+    seconds = time.perf_counter() - start
+    write(notebook, path)
+    return seconds
+
+
+def run(notebook: NotebookNode, folder: Path, cell_seconds: float = CELL_SECONDS) -> None:
+    """Run a notebook at the scale `quick` and leave in it, in place, clean outputs.
+
+    Args:
+        notebook: it is changed even if a cell fails.
+        folder: where its code runs.
+        cell_seconds: how long a cell may take.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: if a cell fails.
+    """
     client = NotebookClient(
         notebook,
         timeout=cell_seconds,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(folder)}},
     )
-    start = time.perf_counter()
-    client.execute()
-    seconds = time.perf_counter() - start
+    with mock.patch.dict(os.environ, environment()):
+        client.execute()
     clean(notebook)
-    write(notebook, path)
-    return seconds
 
 
 def environment() -> dict[str, str]:
@@ -113,12 +133,8 @@ def clean_output(output: NotebookNode) -> NotebookNode:
 def write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook whole or not at all."""
     nbformat.validate(notebook)
-    draft = path.with_name(f".{path.name}.draft")
-    try:
+    with replacing(path) as draft:
         nbformat.write(notebook, draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def check(path: Path) -> list[str]:
