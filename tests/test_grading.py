@@ -3,6 +3,8 @@
 import sys
 import textwrap
 import types
+from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -382,6 +384,18 @@ def test_exercise_refuses_what_would_be_no_exercise(arguments, message):
         (lambda: assert_distribution([[1, 0], [0.5, 0.25]]), "expected a sum of 1 over [1, :]; got 0.75"),
         (lambda: assert_distribution([float("nan"), 1]), "expected no probability below 0; got nan at [0]"),
         (lambda: assert_distribution([]), "expected one probability or more; got []"),
+        (
+            lambda: assert_distribution(None),
+            "expected probabilities; got None (nothing was returned, or nothing is there)",
+        ),
+        (lambda: assert_distribution([1.0], axis=1), "expected probabilities along axis 1; got shape (1,)"),
+        (
+            lambda: assert_distribution({"a": [0.5, 0.5]}),
+            "expected one number for each key; got values of shape (2,)",
+        ),
+        (lambda: assert_equal(np.array([1, 2]), [1, 2, 3]), "expected 3 elements, [1, 2, 3]; got 2, [1, 2]"),
+        (lambda: assert_equal({"a": np.array([1, 2])}, {"a": [1, 3]}), "expected 3 at [1] of ['a']; got 2"),
+        (lambda: assert_equal([1, [2, 3]], [1, [2, 4]]), "expected [2, 4] at [1]; got [2, 3]"),
     ],
 )
 def test_assertions_tell_the_first_difference(assertion, message):
@@ -390,9 +404,75 @@ def test_assertions_tell_the_first_difference(assertion, message):
     assert str(caught.value) == message
 
 
+class EqualToAnything:
+    __hash__ = None
+
+    def __eq__(self, other):
+        return True
+
+    def __ne__(self, other):
+        return False
+
+
+class NumberEqualToAnything(int):
+    __hash__ = int.__hash__
+    __eq__ = EqualToAnything.__eq__
+
+
+class DictEqualToAnything(dict):
+    __eq__ = EqualToAnything.__eq__
+    __hash__ = None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        np.array([]),
+        np.full(3, 5),
+        np.array([5]),
+        EqualToAnything(),
+        NumberEqualToAnything(4),
+        np.array(EqualToAnything(), dtype=object),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("expected", [5, 5.0, "abc", [5, 5], (5, 5), {"a": 5}, {5}, np.array([5, 5]), None])
+def test_nothing_but_an_equal_value_is_equal(answer, expected):
+    for actual, wanted in [(answer, expected), ([answer], [expected]), ({"a": answer}, {"a": expected})]:
+        with pytest.raises(AssertionError):
+            assert_equal(actual, wanted)
+
+
+@pytest.mark.parametrize("answer", [DictEqualToAnything(), DictEqualToAnything(a=1)])
+def test_a_mapping_is_compared_key_by_key_whatever_it_says_of_itself(answer):
+    with pytest.raises(AssertionError):
+        assert_equal(answer, {"a": 2})
+
+
+def test_elements_of_an_array_of_objects_have_no_say():
+    with pytest.raises(AssertionError):
+        assert_equal(np.array([EqualToAnything()], dtype=object), np.array(["a"]))
+
+
+def test_an_array_of_infinities_is_not_close_to_infinity():
+    with pytest.raises(AssertionError, match=r"expected shape \(\); got shape \(2,\)"):
+        assert_close(np.full(2, np.inf), np.inf)
+
+
 @pytest.mark.parametrize(
     "assertion",
     [
+        lambda: assert_equal({"a": np.array([1, 2])}, {"a": [1, 2]}),
+        lambda: assert_equal(np.array([[1, 2], [3, 4]]), ((1, 2), (3, 4))),
+        lambda: assert_equal(np.array(5), 5),
+        lambda: assert_equal(1, 1.0),
+        lambda: assert_equal(1.0, True),
+        lambda: assert_equal(Fraction(1, 2), 0.5),
+        lambda: assert_equal(np.array(["a", "b"]), ["a", "b"]),
+        lambda: assert_equal(["a", "b"], np.array(["a", "b"])),
+        lambda: assert_equal(frozenset({1}), {1}),
+        lambda: assert_equal(Counter("aab"), {"a": 2, "b": 1}),
+        lambda: assert_equal([np.nan], np.array([np.nan])),
         lambda: assert_equal({"a": np.int64(1)}, {"a": 1}),
         lambda: assert_equal([np.array([1, 2])], [[1, 2]]),
         lambda: assert_equal(None, None),

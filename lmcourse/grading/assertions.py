@@ -2,10 +2,16 @@
 
 import reprlib
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+_NOTHING = "None (nothing was returned, or nothing is there)"
+# Numbers that one another's comparison does not know, as int.__eq__(1, 1.0), but that can be trusted.
+_NUMBERS = frozenset({bool, int, float, complex, Fraction, Decimal})
 
 
 class CheckFailure(AssertionError):
@@ -52,6 +58,9 @@ def brief(value: object) -> str:
 def assert_equal(actual: Any, expected: Any, what: str = "") -> None:
     """Assert that two values are equal; mappings, sequences and arrays are told by their first difference.
 
+    Nothing is broadcast: an array equals an array or a list of the same shape, and a number only a number. The
+    expected value decides what equals it; the `__eq__` of an answer's own class is not asked.
+
     Args:
         actual: what the answer returned.
         expected: what is right.
@@ -67,14 +76,20 @@ def assert_equal(actual: Any, expected: Any, what: str = "") -> None:
         lmcourse.grading.assertions.CheckFailure: expected 3 at [2] of the counts; got 4
     """
     if expected is not None:
-        _assert_returned(actual, brief(expected), what)
+        _assert_returned(actual, expected, what)
     if isinstance(expected, np.ndarray):
         _assert_arrays(_array(actual, expected, what), expected, what, rtol=0, atol=0)
-    elif isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        return
+    if hasattr(actual, "__array__"):  # an array or a tensor: its elements are compared one by one
+        array = _array(actual, np.empty(0, dtype=object), what)
+        actual = list(array) if array.ndim else array[()]
+        if array.ndim and isinstance(expected, tuple):
+            actual = tuple(actual)
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         _assert_mappings(actual, expected, what)
     elif _same_kind_of_sequence(actual, expected):
         _assert_sequences(actual, expected, what)
-    elif not _equal(actual, expected):
+    elif not _same(actual, expected):
         raise CheckFailure(brief(expected), brief(actual), _of(what, "for "))
 
 
@@ -100,7 +115,7 @@ def assert_close(
         ...
         lmcourse.grading.assertions.CheckFailure: expected 0.5 at [1] of P(next | the); got 0.4
     """
-    _assert_returned(actual, brief(expected), what)
+    _assert_returned(actual, expected, what)
     if isinstance(expected, Mapping):
         if not isinstance(actual, Mapping):
             raise CheckFailure("a mapping such as a dict", brief(actual), _of(what, "for "))
@@ -132,12 +147,18 @@ def assert_distribution(
         ...
         lmcourse.grading.assertions.CheckFailure: expected a sum of 1; got 0.75
     """
-    _assert_returned(probabilities, "probabilities", what)
-    if isinstance(probabilities, Mapping):
+    if probabilities is None:
+        raise CheckFailure("probabilities", _NOTHING, _of(what, "for "))
+    mapping = isinstance(probabilities, Mapping)
+    if mapping:
         probabilities = list(probabilities.values())
     array = _array(probabilities, np.zeros(()), what)
     if array.ndim == 0 or array.size == 0:
         raise CheckFailure("one probability or more", brief(probabilities), _of(what, "for "))
+    if mapping and array.ndim > 1:
+        raise CheckFailure("one number for each key", f"values of shape {array.shape[1:]}", _of(what, "in "))
+    if not -array.ndim <= axis < array.ndim:
+        raise CheckFailure(f"probabilities along axis {axis}", f"shape {array.shape}", _of(what, "for "))
     if not (array >= 0).all():
         where = _first(~(array >= 0))
         raise CheckFailure(
@@ -152,9 +173,9 @@ def assert_distribution(
         )
 
 
-def _assert_returned(actual: object, wanted: str, what: str) -> None:
+def _assert_returned(actual: object, expected: object, what: str) -> None:
     if actual is None:
-        raise CheckFailure(wanted, "None (nothing was returned, or nothing is there)", _of(what, "for "))
+        raise CheckFailure(brief(expected), _NOTHING, _of(what, "for "))
 
 
 def _array(actual: object, expected: np.ndarray, what: str) -> np.ndarray:
@@ -174,7 +195,8 @@ def _assert_arrays(actual: np.ndarray, expected: np.ndarray, what: str, rtol: fl
     if np.issubdtype(expected.dtype, np.number) or expected.dtype == bool:
         wrong = ~np.isclose(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
     else:
-        wrong = actual != expected
+        pairs = zip(actual.ravel(), expected.ravel(), strict=True)
+        wrong = np.reshape([not _equal(got, wanted) for got, wanted in pairs], expected.shape)
     if wrong.any():
         where = _first(wrong)
         raise CheckFailure(brief(expected[where]), brief(actual[where]), _where(where, what))
@@ -190,8 +212,6 @@ def _assert_keys(actual: Mapping, expected: Mapping, what: str) -> None:
 
 
 def _assert_mappings(actual: Mapping, expected: Mapping, what: str) -> None:
-    if _equal(actual, expected):
-        return
     _assert_keys(actual, expected, what)
     for key, value in expected.items():
         assert_equal(actual[key], value, f"[{brief(key)}]{_of(what)}")
@@ -212,7 +232,19 @@ def _assert_sequences(actual: Sequence, expected: Sequence, what: str) -> None:
 
 
 def _equal(actual: object, expected: object) -> bool:
-    return bool(np.all(np.asarray(actual == expected)))
+    try:
+        assert_equal(actual, expected)
+    except CheckFailure:
+        return False
+    return True
+
+
+def _same(actual: object, expected: object) -> bool:
+    """Compare what has no elements, without asking a class of the answer's own."""
+    said = type(expected).__eq__(expected, actual)
+    if said is NotImplemented and (type(actual) in _NUMBERS or isinstance(actual, np.generic)):
+        said = expected == actual
+    return isinstance(said, bool | np.bool_) and bool(said)
 
 
 def _first(wrong: np.ndarray) -> tuple[int, ...]:
