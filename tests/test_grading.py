@@ -99,6 +99,10 @@ def fail_unprintably(number):
     raise UnprintableError
 
 
+def fail_with_a_surrogate(number):
+    raise ValueError("caf\udce9")
+
+
 def todo(number):
     raise NotImplementedError("Exercise 99.1")
 
@@ -185,6 +189,13 @@ def test_card_of_a_crash_quotes_the_line_of_the_answer():
     assert happened.startswith("ZeroDivisionError: division by zero\nin line 2:")
 
 
+@pytest.mark.parametrize("answer", [fail_with_a_surrogate, lambda number: "caf\udce9"])
+def test_what_no_terminal_can_print_is_escaped(answer):
+    card = repr(check("99.1", {"double": answer}))
+    assert "caf\\udce9" in card
+    assert card.encode()
+
+
 def test_card_of_a_crash_gives_the_exception_first_and_the_hint_after_it():
     names = [name for name, _ in check("99.1", {"double": lambda number: number["x"]}).notes]
     assert names == ["What happened", "Hint"]
@@ -237,9 +248,15 @@ def test_interruption_by_the_user_passes_through(checks):
         check("99.1", {"double": interrupted})
 
 
-@pytest.mark.parametrize("number", ["99.7", 99.7])
-def test_unknown_exercise_lists_the_numbers_there_are(number):
-    card = repr(check(number, RIGHT))
+@pytest.mark.parametrize("number", [99.1, 99, None, []])
+def test_number_that_is_no_string_is_refused_for_a_float_has_lost_its_zeros(number):
+    card = check(number, RIGHT)
+    assert card.rows == ()
+    assert 'number must be a string, check("1.10")' in repr(card)
+
+
+def test_unknown_exercise_lists_the_numbers_there_are():
+    card = repr(check("99.7", RIGHT))
     assert "There is no exercise 99.7" in card
     assert "99.1, 99.2" in card
 
@@ -248,7 +265,7 @@ def test_number_without_its_dot_is_asked_about():
     assert repr(check("991", RIGHT)) == "There is no exercise 991\nDid you mean 99.1?"
 
 
-@pytest.mark.parametrize("number", ["98.1", "1", "999", "", None, [], "99.1.2"])
+@pytest.mark.parametrize("number", ["98.1", "1", "999", "", "99.1.2"])
 def test_impossible_number_gets_a_card_that_says_what_would_be_right(number):
     card = repr(check(number, RIGHT))
     assert "99 (grading)" in card or 'as in "1.3"' in card

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmcourse.grading import chapters
+from lmcourse.grading.assertions import brief
 from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError, collect, run_checks
 from lmcourse.grading.exercise import chapter_of
 from lmcourse.grading.outcomes import (
@@ -128,7 +129,11 @@ def points_text(points: float) -> str:
 
 
 def _exercise_card(number: str, namespace: Mapping[str, Any], timeout: float) -> Card:
-    number = str(number).strip()
+    if not isinstance(number, str):
+        raise ValueError(
+            f'number must be a string, check("1.10"), for the float 1.10 is 1.1; got {brief(number)}.'
+        )
+    number = number.strip()
     if meant := _with_a_dot(number):
         return Card(f"There is no exercise {number}", notes=[("", f"Did you mean {' or '.join(meant)}?")])
     chapter = chapters.find_chapter(chapter_of(number))

@@ -111,7 +111,11 @@ def outcome_of(test: str, error: BaseException | None, checks: Mapping[str, Any]
 
 
 def shorten(text: str) -> str:
-    """Cut a text to a card's size, and take memory addresses out: they differ from run to run."""
+    """Cut a text to a card's size, without what cannot be printed or differs from run to run.
+
+    Lone surrogates, which no encoding has, are escaped; memory addresses are taken out.
+    """
+    text = text.encode("utf-8", errors="backslashreplace").decode("utf-8")
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", text).strip()
     return text if len(text) <= MESSAGE_CHARACTERS else text[: MESSAGE_CHARACTERS - 1] + "…"
 
@@ -143,4 +147,4 @@ def _text(error: BaseException) -> str:
     try:
         return shorten(str(error))
     except Exception:
-        return brief(error)
+        return shorten(brief(error))
