@@ -154,6 +154,22 @@ def test_cards_magics_failing_cells_and_output_do_not_matter(tmp_path):
     ]
 
 
+def test_cells_may_await_as_in_jupyter(tmp_path):
+    asynchronous = "import asyncio\nend = await asyncio.sleep(0, result=-1)"
+    last = "%time await asyncio.sleep(0)\ndef last(values):\n    return values[end]"
+    report = grade(write(tmp_path / "ch96_x.ipynb", RIGHT[0], asynchronous, last))
+    assert list(report.failed_cells) == []
+    assert report.points == 5
+
+
+def test_error_that_no_terminal_can_print_leaves_table_and_json(tmp_path, capsys):
+    write(tmp_path / "ch96_x.ipynb", "def double(number):\n    raise ValueError('caf\\udce9')", RIGHT[1])
+    assert main(["grade", "ch96_x.ipynb", "--json", "report.json"]) == 0
+    assert "caf\\udce9" in capsys.readouterr().out
+    message = json.loads((tmp_path / "report.json").read_text())["exercises"][0]["tests"][0]["message"]
+    assert message.startswith("ValueError: caf\\udce9")
+
+
 def test_failed_cell_is_told_with_its_exercise_and_explains_what_is_missing(tmp_path, capsys):
     path = tmp_path / "ch96_x.ipynb"
     notebook = nbformat.v4.new_notebook(

@@ -1,7 +1,9 @@
 """Reads a notebook and executes its code, without a kernel: what grading needs of one."""
 
+import ast
 import contextlib
 import dataclasses
+import inspect
 import json
 import linecache
 import re
@@ -9,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from lmcourse.grading.outcomes import shorten
@@ -159,13 +161,17 @@ class Runner:
     def execute(self, source: str, name: str) -> None:
         """Execute one cell's source; what it raises passes through."""
         try:
-            code = compile(source, name, "exec")
+            code = _compile(source, name)
         except SyntaxError:
             source = _without_magics(source)
-            code = compile(source, name, "exec")
+            code = _compile(source, name)
         lines = source.splitlines(keepends=True)
         linecache.cache[name] = (len(source), None, lines, name)  # so that its lines can be quoted
-        exec(code, self.namespace)
+        result = eval(code, self.namespace)  # runs the cell, or makes a coroutine of one that awaits
+        if inspect.iscoroutine(result):
+            import asyncio
+
+            asyncio.run(result)
 
 
 class _Shell:
@@ -219,6 +225,11 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _compile(source: str, name: str) -> CodeType:
+    """Compile a cell, in which `await` may stand outside a function as in Jupyter."""
+    return compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def _without_magics(source: str) -> str:
