@@ -6,9 +6,12 @@ another program sets the default `extra_arguments=[]`, and finds those it does n
 """
 
 import argparse
+import contextlib
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 import lmcourse
 
@@ -62,16 +65,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when it worked, 1 when the command reports a failure, 2 when the call was wrong,
-        130 when it was interrupted.
+        130 when it was interrupted, by Ctrl-C or by a plain `kill`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if not word.startswith("-")), None)
     args = parse(build_parser(command), argv)
     try:
-        return args.run(args) or 0
+        with _orderly_end():
+            return args.run(args) or 0
     except UsageError as error:
         print(f"lmcourse {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nlmcourse {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Let a plain `kill`, which would end Python on the spot, interrupt the command: it can clean up."""
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

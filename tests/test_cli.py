@@ -1,9 +1,13 @@
 """The command line: what it answers before any subcommand runs, and what it makes of their endings."""
 
 import argparse
+import concurrent.futures
 import importlib
+import os
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -109,6 +113,33 @@ def test_ctrl_c_is_one_line_and_status_130(fake_command, capsys):
     fake_command(run)
     assert cli.main(["fake"]) == 130  # 128 + SIGINT, as shells have it
     assert capsys.readouterr().err == "\nlmcourse fake: interrupted\n"
+
+
+def test_a_plain_kill_ends_a_command_as_ctrl_c_does(fake_command, capsys):
+    cleaned = []
+
+    def run(args):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            cleaned.append(True)
+
+    # Without the command's own handler this one is called, and not the end of the tests.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        fake_command(run)
+        assert cli.main(["fake"]) == 130
+        assert cleaned
+        assert signal.getsignal(signal.SIGTERM) is not signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_commands_run_outside_the_main_thread(fake_command):
+    fake_command(lambda args: 1)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert pool.submit(cli.main, ["fake"]).result() == 1
 
 
 def test_only_the_command_that_is_called_is_imported(fake_command):
