@@ -1,7 +1,13 @@
 """`lmcourse grade` and `lmcourse start`, end to end on a made-up chapter 96."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -12,6 +18,7 @@ from lmcourse.commands.grade import print_report
 from lmcourse.grading import chapters, grader
 from lmcourse.grading.grader import GradingError, chapter_of_notebook, grade
 from lmcourse.grading.notebook import NotebookError, Runner, read_notebook
+from lmcourse.paths import PACKAGE
 
 CHECKS = """
 from lmcourse.grading import assert_equal, exercise
@@ -168,6 +175,96 @@ def test_error_that_no_terminal_can_print_leaves_table_and_json(tmp_path, capsys
     assert "caf\\udce9" in capsys.readouterr().out
     message = json.loads((tmp_path / "report.json").read_text())["exercises"][0]["tests"][0]["message"]
     assert message.startswith("ValueError: caf\\udce9")
+
+
+def write_to_every_pipe(line):
+    return (
+        "import contextlib, os\n"
+        "for descriptor in range(3, 20):\n"
+        "    with contextlib.suppress(OSError):\n"
+        f"        os.write(descriptor, {line!r})\n"
+    )
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b"hello", b"{}\n", b'{"event": "cell", "cell": 9', b"\xff\n"])
+def test_what_a_cell_writes_among_the_events_is_passed_over(line, tmp_path):
+    report = grade(write(tmp_path / "ch96_x.ipynb", write_to_every_pipe(line), *RIGHT))
+    assert list(report.failed_cells) == []
+    assert report.points == 5
+
+
+def test_outcomes_that_an_answer_writes_itself_earn_nothing(tmp_path):
+    names = "test_double_of_three", "test_double_of_a_negative", "test_last"
+    events = [{"event": "outcome", "test": name, "state": "passed"} for name in names] + [{"event": "done"}]
+    forged = "".join(f"{json.dumps(event)}\n" for event in events).encode()
+    body = textwrap.indent(write_to_every_pipe(forged), "    ")
+    answer = f"def double(number):\n{body}    os._exit(0)"
+    report = grade(write(tmp_path / "ch96_x.ipynb", answer, "def last(values):\n    return 0"))
+    assert outcomes(report) == ["crashed", "crashed", "wrong"]
+
+
+def test_outcome_counts_only_for_the_test_that_runs_and_once(tmp_path, chapter):
+    contents = read_notebook(write(tmp_path / "ch96_x.ipynb", *RIGHT))
+    grading = grader._Grading(tmp_path / "ch96_x.ipynb", contents, chapter, 1.0, 1.0, 0.0)
+    events = [("test", "b", {}), ("outcome", "a", {"state": "passed"})]
+    events += [("outcome", "b", {"state": "wrong"}), ("outcome", "b", {"state": "passed"})]
+    for event, test, more in events:
+        grading._take({"event": event, "test": test, **more})
+    assert {name: outcome.state for name, outcome in grading.outcomes.items()} == {"b": "wrong"}
+
+
+def test_the_token_of_the_events_is_in_no_environment_or_argument(tmp_path):
+    spy = "import os, sys\nopen('seen.txt', 'w').write(repr([*os.environ.values(), sys.argv]))"
+    tokens = []
+    real = grader.secrets.token_hex
+
+    def token_hex():
+        tokens.append(real())
+        return tokens[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grader.secrets, "token_hex", token_hex)
+        assert grade(write(tmp_path / "ch96_x.ipynb", spy, *RIGHT)).points == 5
+    assert len(tokens) == 1
+    assert tokens[0] not in (tmp_path / "seen.txt").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel, as only Linux lets one")
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_the_notebooks_process_ends_with_the_command_that_started_it(ending, tmp_path):
+    cell = "import os, time\nopen('pid.part', 'w').write(str(os.getpid()))\nos.rename('pid.part', 'pid')"
+    write(tmp_path / "ch01_x.ipynb", f"{cell}\ntime.sleep(60)")
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-m", "lmcourse", "grade", "ch01_x.ipynb"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_for((tmp_path / "pid").exists)
+        worker = Path("/proc", (tmp_path / "pid").read_text())
+        process.send_signal(ending)
+        error = process.stderr.read()
+    assert (process.returncode, error) in [(130, "\nlmcourse grade: interrupted\n"), (-signal.SIGKILL, "")]
+    # A process that nobody waits for stays in the list, ended.
+    wait_for(
+        lambda: not worker.exists() or worker.joinpath("stat").read_text().rsplit(")")[-1].split()[0] in "ZX"
+    )
+
+
+def wait_for(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+def test_notebook_without_an_answer_tells_the_cells_that_failed(tmp_path):
+    notebook = write(
+        tmp_path / "ch96_x.ipynb", f"import nosuchmodule\n{RIGHT[0]}", "raise ValueError('a\\nb')"
+    )
+    with pytest.raises(GradingError) as caught:
+        grade(notebook)
+    assert str(caught.value) == (
+        "ch96_x.ipynb defines no answer to chapter 96: none of double, last. code cell 1 failed: "
+        "ModuleNotFoundError: No module named 'nosuchmodule'; code cell 2 failed: ValueError: a b."
+    )
 
 
 def test_failed_cell_is_told_with_its_exercise_and_explains_what_is_missing(tmp_path, capsys):

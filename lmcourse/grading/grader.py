@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
@@ -151,7 +152,9 @@ def grade(
 
     Its code runs in a process of its own, in the notebook's folder. When that process dies or hangs, the cell or
     test that was running is given up and a new process does the rest. There is no other isolation: the code can
-    do what its user can.
+    do what its user can. It cannot pass off a line of its own as an outcome by writing to the process's output,
+    for each line carries a token that it is not told; searching the memory that it shares with the tests, it could
+    find that too.
 
     Args:
         notebook: the learner's notebook.
@@ -176,9 +179,10 @@ def grade(
     grading.run()
     if not grading.defined:
         names = ", ".join(dict.fromkeys(name for test in grading.tests for name in test.answers))
+        failures = "; ".join(_told(failure) for failure in grading.failures())
         raise GradingError(
             f"{notebook.name} defines no answer to chapter {chapter.number}: none of {names}. "
-            "Is it the notebook of another chapter (--chapter)?"
+            + (" ".join(f"{failures}.".split()) or "Is it the notebook of another chapter (--chapter)?")
         )
     return grading.report()
 
@@ -238,9 +242,13 @@ class _Grading:
                 return
             self._give_up(*end)
 
+    def failures(self) -> list[CellFailure]:
+        """Return the cells that failed, in order."""
+        return [self.failed_cells[cell] for cell in sorted(self.failed_cells)]
+
     def report(self) -> Report:
         """Gather the outcomes by exercise."""
-        failed = [self.failed_cells[cell] for cell in sorted(self.failed_cells)]
+        failed = self.failures()
         exercises = []
         for number in dict.fromkeys(test.number for test in self.tests):
             tests = [test for test in self.tests if test.number == number]
@@ -282,7 +290,8 @@ class _Grading:
         elif kind == "test":
             self.running = ("test", event["test"])
         elif kind == "outcome":
-            self.outcomes[event["test"]] = Outcome(**event)
+            if self.running == ("test", event["test"]):
+                self.outcomes.setdefault(event["test"], Outcome(**event))
         elif kind == "collected":
             self.tests = [Test(**test) for test in event["tests"]]
             self.defined = set(event["defined"])
@@ -325,14 +334,18 @@ def _blame(failure: CellFailure | None, outcome: Outcome) -> Outcome:
     """Say of a missing answer that a cell of its exercise failed, which may be the one that should define it."""
     if failure is None or outcome.state != MISSING:
         return outcome
-    message = f"{outcome.message}; code cell {failure.cell} failed: {failure.error}"
-    return dataclasses.replace(outcome, message=message)
+    return dataclasses.replace(outcome, message=f"{outcome.message}; {_told(failure)}")
+
+
+def _told(failure: CellFailure) -> str:
+    return f"code cell {failure.cell} failed: {failure.error}"
 
 
 class _Process:
     """A worker and the stream of its events."""
 
     def __init__(self, job: dict[str, Any], folder: Path):
+        self._token = secrets.token_hex()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         self._worker = subprocess.Popen(
             [sys.executable, "-P", "-m", "lmcourse.grading.worker"],
@@ -346,11 +359,13 @@ class _Process:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
         with contextlib.suppress(BrokenPipeError):
-            self._worker.stdin.write(json.dumps(job).encode())
+            self._worker.stdin.write(json.dumps({**job, "token": self._token}).encode())
             self._worker.stdin.close()
 
     def next_event(self, seconds: float) -> dict[str, Any] | None:
         """Return the next event, or None when the worker is dead.
+
+        Lines without the token are not the worker's own: whatever else wrote them, they are passed over.
 
         Raises:
             TimeoutError: if none comes in so many seconds.
@@ -361,7 +376,12 @@ class _Process:
             dead = self._worker.poll() is not None
             with contextlib.suppress(queue.Empty):
                 line = self._lines.get(timeout=min(0.5, max(0.0, end - time.monotonic())))
-                return json.loads(line) if line else None
+                if not line:
+                    return None
+                token, _, event = line.partition(b" ")
+                if secrets.compare_digest(token, self._token.encode()):
+                    return json.loads(event)
+                dead = False  # behind this line there may be more
             if dead:
                 return None
             if time.monotonic() >= end:

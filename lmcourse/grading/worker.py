@@ -1,12 +1,14 @@
 """The process that executes a learner's notebook and tests it: `python -m lmcourse.grading.worker`.
 
-It reads a job, one JSON object, from its input, and writes what happens as JSON lines to its output: when this
-process dies or hangs, the parent knows where it was.
+It reads a job, one JSON object, from its input, and writes what happens to its output, a line for each event: the
+job's token, a space and JSON. When this process dies or hangs, the parent knows where it was.
 """
 
+import ctypes
 import dataclasses
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +19,19 @@ from lmcourse.grading.engine import ChecksError, run_checks
 from lmcourse.grading.notebook import Runner, silent_cards
 from lmcourse.grading.outcomes import Outcome, Test
 
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
 
 def main() -> None:
     """Do the job on standard input."""
+    _die_with_parent()
     job = json.load(sys.stdin)
+    token = job.pop("token")
     events = _take_over_streams()
 
     def tell(event: str, **what: Any) -> None:
-        print(json.dumps({"event": event, **what}), file=events, flush=True)
+        # The first line break ends whatever the notebook's code may have written here.
+        print(f"\n{token} {json.dumps({'event': event, **what})}", file=events, flush=True)
 
     try:
         work(job, tell)
@@ -88,6 +95,12 @@ def _flags(tests: Sequence[Test], namespace: dict[str, Any]) -> dict[str, list[d
         own = [test for test in tests if test.number == number]
         flags[number] = [dataclasses.asdict(shortcut) for shortcut in shortcuts_of(own, namespace)]
     return flags
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process with its parent, even when that is killed; elsewhere the parent must stop it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _take_over_streams() -> TextIO:
