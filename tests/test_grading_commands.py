@@ -447,6 +447,22 @@ def test_start_of_an_unknown_chapter_says_which_there_are(course, chapter_number
     assert "there is 96, 97" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit on a file's size")
+def test_start_on_a_full_disk_leaves_no_half_notebook(course, tmp_path, capsys):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # a write beyond it fails, as on a full disk
+    try:
+        status = main(["start", "96"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (status, list((tmp_path / "my").iterdir())) == (2, [])
+    assert "cannot be written: File too large" in capsys.readouterr().err
+
+
 def test_start_where_nothing_can_be_written_is_one_clear_line(course, tmp_path, capsys):
     (tmp_path / "my").write_text("a file, not a folder")
     assert main(["start", "96"]) == 2

@@ -2,9 +2,11 @@
 
 import argparse
 import itertools
+import os
 from pathlib import Path
 
 from lmcourse.cli import UsageError
+from lmcourse.files import replacing
 from lmcourse.paths import course_root
 
 FOLDER = Path("my")
@@ -48,7 +50,7 @@ def copy_stub(stub: Path, folder: Path) -> Path:
     """Copy a notebook into a folder under the first name that is free: ch03_x.ipynb, ch03_x-2.ipynb, ...
 
     Returns:
-        The copy. No file that exists is ever written to.
+        The copy, whole. No file that exists is ever written to.
 
     Raises:
         UsageError: if the folder cannot be written.
@@ -58,19 +60,12 @@ def copy_stub(stub: Path, folder: Path) -> Path:
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        contents = stub.read_bytes()
-        for name in names:
-            try:
-                with open(folder / name, "xb") as copy:
-                    copy.write(contents)
-            except FileExistsError:
-                if not (folder / name).is_file():
-                    raise
-                continue
-            return folder / name
+        target = next(folder / name for name in names if not os.path.lexists(folder / name))
+        with replacing(target) as draft:
+            draft.write_bytes(stub.read_bytes())
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror or error}.") from None
-    raise AssertionError("unreachable: the names do not end")
+    return target
 
 
 def _find(chapter: str, stubs: dict[str, Path]) -> Path:
