@@ -14,7 +14,6 @@ Cells tagged `solution-only` are left out. The result is executed, so that it is
 
 import argparse
 import copy
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,15 +22,13 @@ import nbformat
 from nbformat import NotebookNode
 
 from lmcourse.chapters import two_digits
+from lmcourse.grading.notebook import EXERCISE_HEADING, EXERCISE_TAG
 from tools import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 
 BEGIN = "### BEGIN SOLUTION"
 END = "### END SOLUTION"
-
-_HEADING = re.compile(r"^#+ .*?\bExercise (\d+\.\d+)", re.MULTILINE)
-_TAG = re.compile(r"exercise-(\d+\.\d+)")
 
 # Importing TensorFlow alone can take ten seconds on a busy machine.
 CELL_SECONDS = 120
@@ -57,13 +54,13 @@ def make_stub(solution: NotebookNode, name: str) -> NotebookNode:
     number = None
     for position, cell in enumerate(solution.cells, start=1):
         if cell.cell_type == "markdown":
-            number = _last(_HEADING.findall(cell.source)) or number
+            number = _last(EXERCISE_HEADING.findall(cell.source)) or number
         tags = cell.metadata.get("tags", [])
         if "solution-only" in tags:
             continue
         kept = copy.deepcopy(cell)
         if cell.cell_type == "code":
-            tagged = _last([match[1] for match in map(_TAG.fullmatch, tags) if match])
+            tagged = _last([match[1] for match in map(EXERCISE_TAG.fullmatch, tags) if match])
             kept.source = hide_solutions(cell.source, tagged or number, f"{name}, cell {position}")
             kept.outputs, kept.execution_count = [], None
             kept.metadata.pop("execution", None)

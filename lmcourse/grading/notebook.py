@@ -17,8 +17,8 @@ from typing import Any
 from lmcourse.grading.outcomes import shorten
 
 # How the course's notebooks say which exercise a cell belongs to: by a tag, else by the heading before it.
-_TAG = re.compile(r"exercise-(\d+\.\d+)")
-_HEADING = re.compile(r"^#+ .*?\bExercise (\d+\.\d+)", re.MULTILINE)
+EXERCISE_TAG = re.compile(r"exercise-(\d+\.\d+)")
+EXERCISE_HEADING = re.compile(r"^#+ .*?\bExercise (\d+\.\d+)", re.MULTILINE)
 
 # Cell magics that run the cell's body as Python; the others (%%bash, %%writefile, ...) are dropped.
 _RUNS_THE_BODY = frozenset({"capture", "prun", "time", "timeit"})
@@ -100,9 +100,9 @@ def _parse(text: str) -> Notebook:
         if cell["cell_type"] == "code":
             tags = str(cell.get("metadata", {}).get("tags"))
             code.append(source)
-            exercises.append(_last(_TAG, tags) or heading)
+            exercises.append(_last(EXERCISE_TAG, tags) or heading)
         elif cell["cell_type"] == "markdown":
-            heading = _last(_HEADING, source) or heading
+            heading = _last(EXERCISE_HEADING, source) or heading
     return Notebook(code, exercises, dict(contents.get("metadata", {})))
 
 
