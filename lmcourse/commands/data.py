@@ -1,7 +1,6 @@
 """`lmcourse data`: list, fetch, verify and describe the course's data."""
 
 import argparse
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -60,12 +59,7 @@ def _fetch(args: argparse.Namespace) -> int:
         raise UsageError(
             "name what to fetch, or give --all (not both); `lmcourse data list` shows what there is."
         )
-    # A plain `kill` would end Python on the spot; as an interrupt it lets the download clean up and stop pip.
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _for_each(args.names or datasets.entries(), _fetch_one)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    return _for_each(args.names or datasets.entries(), _fetch_one)
 
 
 def _fetch_one(name: str) -> str:
