@@ -159,7 +159,12 @@ def document_ids(
     """
     arrays = []
     for index, document in enumerate(documents):
-        array = np.asarray(document)
+        try:
+            array = np.asarray(document)
+        except ValueError:
+            raise ValueError(
+                f"{name}[{index}] must be one sequence of ids; got sequences of unequal lengths."
+            ) from None
         if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
             raise ValueError(
                 f"{name}[{index}] must be a sequence of integer ids; got {array.dtype} of shape "

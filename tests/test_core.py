@@ -275,3 +275,10 @@ def test_a_decoder_refuses_a_token_too_few():
 def test_importing_the_course_does_not_import_tensorflow():
     code = "import sys, lmcourse, lmcourse.core; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_document_of_unequal_rows_is_named():
+    with pytest.raises(
+        ValueError, match=r"documents\[1\] must be one sequence of ids; got sequences of unequal"
+    ):
+        pad_rows([[1, 2], [[1], [2, 3]]])

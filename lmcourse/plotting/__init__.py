@@ -1,6 +1,6 @@
 """The course's figures: one palette, one style, and the pictures that come back in every chapter."""
 
-from lmcourse.plotting.figures import excess_by_label, label_lines, learning_curves
+from lmcourse.plotting.figures import excess_by_label, heat_map, label_lines, learning_curves, lines
 from lmcourse.plotting.style import FLOOR, PALETTE, REFERENCE, colour_of, figure, floor_line, show
 
 __all__ = [
@@ -11,7 +11,9 @@ __all__ = [
     "excess_by_label",
     "figure",
     "floor_line",
+    "heat_map",
     "label_lines",
     "learning_curves",
+    "lines",
     "show",
 ]

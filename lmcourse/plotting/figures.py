@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from lmcourse.plotting.style import FLOOR, LABEL_COLOURS, colour_of, figure, floor_line
 
@@ -86,6 +88,44 @@ def excess_by_label(excess: Mapping[str, Mapping[str, float]], *, height: float 
     return canvas
 
 
+def lines(axes: Axes, x: Sequence[float], values: Mapping[str, Sequence[float]]) -> None:
+    """Draw one line a name, each point marked, with the name at the line's end.
+
+    Args:
+        axes: where; set its limits and scales before.
+        x: what the lines have in common. A shorter line ends earlier.
+        values: what each line shows.
+    """
+    _plot(axes, x, values)
+    label_lines(axes)
+
+
+def heat_map(axes: Axes, values: ArrayLike, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Draw a table of numbers from 0 to 1, such as probabilities or attention weights; zeros are left empty.
+
+    Args:
+        axes: where.
+        values: (R, C).
+        rows: R names.
+        columns: C names.
+
+    Raises:
+        ValueError: if the names do not fit the values.
+    """
+    values = np.asarray(values)
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(
+            f"values must have shape {(len(rows), len(columns))}, a row and column a name; got {values.shape}."
+        )
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(values > 0):
+        shade = "white" if values[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{values[row, column]:.2f}", ha="center", va="center", color=shade)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.grid(visible=False)
+
+
 def learning_curves(
     axes: Axes,
     sizes: Sequence[float],
@@ -105,10 +145,16 @@ def learning_curves(
         ylabel: with its unit.
         floor: what a perfect predictor cannot go below, if it is known; the axis then begins at zero.
     """
-    for index, (name, line) in enumerate(values.items()):
-        axes.plot(sizes, line, marker="o", markersize=4, color=colour_of(index), label=name)
+    _plot(axes, sizes, values)
     axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
     if floor is not None:
         axes.set_ylim(0, None)
         floor_line(axes, floor)
     label_lines(axes)
+
+
+def _plot(axes: Axes, x: Sequence[float], values: Mapping[str, Sequence[float]]) -> None:
+    for index, (name, line) in enumerate(values.items()):
+        # Every second line is dashed: where two coincide, both can be seen.
+        style = "--" if index % 2 else "-"
+        axes.plot(x[: len(line)], line, style, marker="o", markersize=4, color=colour_of(index), label=name)

@@ -60,7 +60,9 @@ STYLE = {
 DOTS_PER_INCH = 80
 
 
-def figure(columns: int = 1, *, rows: int = 1, width: float = 7.2, height: float = 3.6) -> tuple[Figure, Any]:
+def figure(
+    columns: int = 1, *, rows: int = 1, width: float = 7.2, height: float = 3.6, **labels: Any
+) -> tuple[Figure, Any]:
     """Return an empty figure in the course's style, and its axes.
 
     Args:
@@ -68,13 +70,16 @@ def figure(columns: int = 1, *, rows: int = 1, width: float = 7.2, height: float
         rows: how many below each other.
         width: in inches.
         height: in inches.
+        labels: what `Axes.set` takes, for the first plot: `title`, `xlabel`, `ylabel`, `xscale`, …
 
     Returns:
         The figure, which no window and no global state holds, and what `Figure.subplots` returns.
     """
     with mpl.rc_context(STYLE):
         canvas = Figure(figsize=(width, height), layout="constrained", dpi=DOTS_PER_INCH)
-        return canvas, canvas.subplots(rows, columns)
+        axes = canvas.subplots(rows, columns)
+        canvas.axes[0].set(**labels)
+        return canvas, axes
 
 
 def show(canvas: Figure, alt: str) -> None:
