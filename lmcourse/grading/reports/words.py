@@ -1,0 +1,113 @@
+"""How the reports write states, points and whatever a learner's code has printed."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from lmcourse.grading.grader import ExerciseGrade
+from lmcourse.grading.outcomes import (
+    CRASHED,
+    MISSING,
+    NOT_IMPLEMENTED,
+    PASSED,
+    TOO_SLOW,
+    WRONG,
+    hint_for,
+)
+from lmcourse.grading.submissions import Graded
+
+# In the order in which a class is drawn, from what is done to what is not begun.
+STATES = (PASSED, WRONG, TOO_SLOW, CRASHED, NOT_IMPLEMENTED, MISSING)
+
+# A symbol and a word carry the state, colour only repeats it.
+SYMBOLS = {PASSED: "✔", WRONG: "✘", TOO_SLOW: "⧗", CRASHED: "✖", NOT_IMPLEMENTED: "○", MISSING: "?"}
+
+# Messages are cut to a few hundred characters where they arise. What the process of a submission wrote is not
+# to be trusted with that: nothing longer gets into a report.
+TEXT_CHARACTERS = 2_000
+NAME_CHARACTERS = 120
+
+# Characters that turn the direction of the text after them: a name could pose as another one.
+_DIRECTION = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clean(value: object, limit: int = TEXT_CHARACTERS) -> str:
+    r"""Return a text that every encoding, browser and spreadsheet can take; lines and tabs stay.
+
+    Lone surrogates, control characters and marks of direction are shown by their code; the end of a long text
+    is cut.
+
+    Args:
+        value: what to show.
+        limit: the most characters.
+
+    Example:
+        >>> clean("a\x00b\ud800")
+        'a\\x00b\\ud800'
+    """
+    text = value if isinstance(value, str) else str(value)
+    # Cut first: nothing is spent on a megabyte of which a page shows a part.
+    text = text[: limit + 1].replace("\r\n", "\n").replace("\r", "\n")
+    text = text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+    text = _DIRECTION.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def one_line(value: object, limit: int = NAME_CHARACTERS) -> str:
+    r"""Return a clean text in one line.
+
+    Example:
+        >>> one_line("Ada\n  Lovelace")
+        'Ada Lovelace'
+    """
+    return " ".join(clean(value, limit).split())
+
+
+def points_of(points: float) -> str:
+    """Write points without an end of zeros.
+
+    Example:
+        >>> points_of(2.0), points_of(0.1 + 0.2)
+        ('2', '0.3')
+    """
+    return f"{round(points, 4):.10g}"
+
+
+def state_of(exercise: ExerciseGrade) -> str:
+    """Return the exercise's state; one that there is not, which only a forged grade has, counts as wrong."""
+    return exercise.state if exercise.state in STATES else WRONG
+
+
+def notes_on(exercise: ExerciseGrade) -> list[tuple[str, str]]:
+    """Explain the first test that failed, as (heading, text); nothing where all passed.
+
+    The hint is kept until there is an answer that it could help.
+    """
+    if exercise.failure is None:
+        return []
+    test, outcome = exercise.failure
+    state = state_of(exercise)
+    if state in (NOT_IMPLEMENTED, MISSING):
+        return [("To do", clean(outcome.message))]
+    hint = ("Hint", clean(hint_for(test, outcome)))
+    if outcome.expected:
+        return [hint, ("Expected", clean(outcome.expected)), ("Got", clean(outcome.actual))]
+    happened = [("What happened", clean(outcome.message))] if outcome.message else []
+    return [*happened, hint] if state in (CRASHED, TOO_SLOW) else [hint, *happened]
+
+
+def exercise_numbers(graded: Iterable[Graded]) -> list[str]:
+    """Return the exercises of a class in order: 1.2 before 1.10."""
+    numbers = {exercise.number for one in graded if one.report for exercise in one.report.exercises}
+    return sorted(numbers, key=lambda number: [int(part) for part in re.findall(r"\d+", number)])
+
+
+def out_of(graded: Sequence[Graded]) -> float:
+    """Return the points there are in all; 0 where nothing could be graded."""
+    return max((one.report.out_of for one in graded if one.report), default=0.0)
+
+
+def flags_of(one: Graded) -> int:
+    """Return how many places in a submission a teacher should look at."""
+    return sum(len(exercise.flags) for exercise in one.report.exercises) if one.report else 0
