@@ -120,20 +120,14 @@ def _outcomes(graded: Sequence[Graded]) -> list[str]:
             f"{number}: "
             + ", ".join(f"{counts[number][s] / total:.0%} {s}" for s in STATES if counts[number][s])
         )
-        rows.append(
-            [
-                escape(number),
-                *(f"{counts[number][state] / total:.0%}" for state in STATES),
-                _first_hint(graded, number),
-            ]
-        )
+        rows.append([escape(number), *(f"{counts[number][state] / total:.0%}" for state in STATES)])
     key = " · ".join(
         f'<span class="state {css_class(state)}">{SYMBOLS[state]} {escape(state)}</span>' for state in STATES
     )
     picture = _svg(
         "".join(shapes), 4 + step * len(numbers), "Share of learners by outcome. " + "; ".join(told) + "."
     )
-    headings = ["Exercise", *STATES, "Most frequent hint"]
+    headings = ["Exercise", *STATES]
     return [f"<p>{key}</p>", picture, table(headings, rows, numbers=range(1, len(STATES) + 1))]
 
 
@@ -148,10 +142,6 @@ def _segment(state: str, x: float, y: float, width: float, count: int) -> str:
         f"{SYMBOLS[state]} {count}</text>"
     )
     return rectangle + (label if width > 34 else "")
-
-
-def _first_hint(graded: Sequence[Graded], number: str) -> str:
-    return next((escape(hint, 300) for own, hint, _ in hint_counts(graded) if own == number), "")
 
 
 def _hints(graded: Sequence[Graded]) -> str:

@@ -88,6 +88,7 @@ def index_page(
         '<p class="soft">'
         + " · ".join(f"{symbol} {escape(state)}" for state, symbol in SYMBOLS.items())
         + "</p>",
+        _faults(graded),
         _flags(graded),
         _run(meta),
     ]
@@ -147,7 +148,7 @@ def _class_table(graded: Sequence[Graded], files: Mapping[str, str]) -> str:
         points = points_of(one.points) if one.report else "–"
         link = f'<a href="feedback/{quote(files[one.learner])}">{_name(one)}</a>'
         if one.fault:
-            link += f'<br><span class="state wrong">✘ not graded</span> {escape(one.fault, 400)}'
+            link += ' <span class="state wrong">✘ not graded</span>'
         cells = [_cell(exercises.get(number)) for number in numbers]
         rows.append([link, points, *cells, str(flags_of(one) or "")])
     right = range(1, len(numbers) + 3)
@@ -162,6 +163,11 @@ def _cell(exercise: ExerciseGrade | None) -> str:
         f'{points_of(exercise.points)} <span class="state {css_class(state)}" role="img" '
         f'aria-label="{escape(state)}" title="{escape(state)}">{SYMBOLS[state]}</span>'
     )
+
+
+def _faults(graded: Iterable[Graded]) -> str:
+    rows = [[_name(one), escape(one.source, 400), escape(one.fault)] for one in graded if one.report is None]
+    return "<h2>Not graded</h2>" + table(["Learner", "File", "Why"], rows) if rows else ""
 
 
 def _flags(graded: Iterable[Graded]) -> str:

@@ -18,8 +18,8 @@ from lmcourse.grading.submissions import Graded
 # In the order in which a class is drawn, from what is done to what is not begun.
 STATES = (PASSED, WRONG, TOO_SLOW, CRASHED, NOT_IMPLEMENTED, MISSING)
 
-# A symbol and a word carry the state, colour only repeats it.
-SYMBOLS = {PASSED: "✔", WRONG: "✘", TOO_SLOW: "⧗", CRASHED: "✖", NOT_IMPLEMENTED: "○", MISSING: "?"}
+# A symbol and a word carry the state, colour only repeats it. Every common font has these symbols.
+SYMBOLS = {PASSED: "✔", WRONG: "✘", TOO_SLOW: "◷", CRASHED: "!", NOT_IMPLEMENTED: "○", MISSING: "?"}
 
 # Messages are cut to a few hundred characters where they arise. What the process of a submission wrote is not
 # to be trusted with that: nothing longer gets into a report.
