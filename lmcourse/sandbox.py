@@ -21,6 +21,7 @@ import dataclasses
 import errno
 import functools
 import json
+import math
 import os
 import re
 import resource
@@ -50,6 +51,9 @@ _MIB = 2**20
 _LOOK_SECONDS = 0.025
 # Looking at every process of a busy machine takes milliseconds; a tenth of a core is what watching may cost.
 _LOOK_SHARE = 0.1
+# A disk takes longer to fill than memory, and a folder longer to measure.
+_MEASURE_SECONDS = 0.5
+_MOST_FILES = 20_000
 _DRAIN_SECONDS = 1.0
 _KILL_SECONDS = 10.0
 _TEMPORARY = ("/tmp", "/var/tmp")  # empty, private and writable in the child's world
@@ -75,6 +79,7 @@ class Limits:
         processes: how many there may be.
         output: bytes written to standard output and error together.
         file_bytes: size of one file, and of the private /tmp.
+        folder_bytes: everything in its folder; polled.
         open_files: descriptors of one process.
         threads: threads of all processes, where the kernel counts them (not for root on limits alone).
 
@@ -88,6 +93,7 @@ class Limits:
     processes: int = 32
     output: int = _MIB
     file_bytes: int = 64 * _MIB
+    folder_bytes: int = 512 * _MIB
     open_files: int = 256
     threads: int = 1024
 
@@ -114,7 +120,8 @@ class Completed:
         why: "" where it ended by itself, otherwise the limit that ended it: "too slow", "out of memory",
             "too many processes" or "too much output", or what the caller told `Process.kill`.
         seconds: how long it took by the clock.
-        memory: the most resident memory that was seen, in bytes.
+        memory: the most resident memory that was seen, in bytes; a page that copies of a process share may be
+            counted for each of them.
     """
 
     returncode: int
@@ -191,7 +198,7 @@ def capabilities(door: str = "run") -> Capabilities:
 
 
 def missing(door: str = "run") -> str:
-    """Return, in a sentence to be said once, what untrusted code is not kept from; empty where nothing is missing."""
+    """Return, in a sentence to say once, what untrusted code is not kept from; empty where nothing is missing."""
     return capabilities(door).missing()
 
 
@@ -210,11 +217,12 @@ def run(
 
     Args:
         argv: the program and its arguments.
-        folder: where it runs and the one place where it may write; must exist. None: a fresh one, removed afterwards.
+        folder: where it runs and the one place where it may write; must exist. None: a fresh one, removed
+            afterwards.
         limits: what it may use; the default is `Limits()`.
         hidden: files and folders that it must not read.
-        readable: files and folders that it must read although they lie in a hidden one or in /tmp, which is private.
-            Of two nested paths the inner one decides. The interpreter's own folders are readable.
+        readable: files and folders that it must read although they lie in a hidden one or in /tmp, which is
+            private. Of two nested paths the inner one decides. The interpreter's own folders are readable.
         input: what it reads from standard input; text as UTF-8. None: nothing.
         env: variables added to a small environment (PATH, HOME, LANG, TMPDIR); nothing else is inherited.
         how: "namespaces", "bubblewrap" or "limits only" to insist on one; None takes the best that works.
@@ -333,7 +341,10 @@ def fork(
     """
     threads = _count_threads()
     if threads > 1:
-        raise SandboxError(f"Only a process with one thread can be copied safely; this one has {threads}.")
+        raise SandboxError(
+            f"Only a process with one thread can be copied safely; this one has {threads}. Fork before the first "
+            f"computation, and set OPENBLAS_NUM_THREADS=1 before NumPy is imported."
+        )
     paths = [path for path in sys.path if path and os.path.exists(path)]
     plan = _plan("fork", how, folder, limits, hidden, (*_interpreter(), *paths, *readable))
     sys.stdout.flush()
@@ -382,6 +393,7 @@ class Process:
     def __init__(self, pid: int, plan: _Plan, pipes: "_Ends", popen: subprocess.Popen | None = None):
         self.pid = pid
         self._limits = plan.limits
+        self._folder = plan.folder
         self._start = time.monotonic()
         self.due = self._start + plan.limits.seconds
         self._popen = popen
@@ -444,13 +456,17 @@ class Process:
         return self._completed
 
     def _watch(self, selector: selectors.BaseSelector) -> None:
-        look_at, pause = 0.0, _LOOK_SECONDS
+        look_at, measure_at = 0.0, self._start + _MEASURE_SECONDS
         while not self._why and not self._told("ended") and not self._told("failed"):
             now = time.monotonic()
             if now >= self.due:
                 return self.kill(TOO_SLOW)
             if now >= look_at:
                 self._look()
+                if now >= measure_at:
+                    measure_at = now + _MEASURE_SECONDS
+                    if _folder_size(self._folder) > self._limits.folder_bytes:
+                        self.kill(TOO_MUCH_OUTPUT)
                 pause = max(_LOOK_SECONDS, (time.monotonic() - now) / _LOOK_SHARE)
                 look_at = time.monotonic() + pause
             self._read(selector, max(0.0, min(look_at, self.due) - time.monotonic()))
@@ -665,19 +681,13 @@ def _environment(plan: _Plan, extra: Mapping[str, str] | None) -> dict[str, str]
 
 
 def _remove(folder: Path) -> None:
-    """Remove a tree, also one whose folders have been locked; never follows a link out of it."""
-
-    def unlock(_: Any, path: str, __: Any) -> None:
-        for each in (os.path.dirname(path), path):
-            with contextlib.suppress(OSError):
-                if stat.S_ISDIR(os.lstat(each).st_mode):
-                    os.chmod(each, 0o700)
-
-    # The first failure unlocks a folder, so a tree goes in as many passes as it has locked levels.
-    for _ in range(100):
-        shutil.rmtree(folder, onerror=unlock)
-        if not folder.exists():
-            return
+    """Remove a tree, also one that has been locked or is nested deeply; never follows a link out of it."""
+    with contextlib.suppress(OSError, RecursionError):
+        shutil.rmtree(folder)
+    if folder.exists():
+        # Unlike shutil's, these two do not call themselves for each level, and neither follows links.
+        subprocess.run(["chmod", "-R", "u+rwx", "--", folder], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -753,6 +763,22 @@ def _proportional_memory(process: _Running) -> int:
     except OSError:
         match = None
     return int(match[1]) * 1024 if match else process.memory
+
+
+def _folder_size(folder: str) -> float:
+    """Return how many bytes a folder takes on the disk; infinite for more files than anybody needs."""
+    size, seen, folders = 0, 0, [folder]
+    while folders:
+        # What cannot be read, or has gone meanwhile, is left out.
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > _MOST_FILES:
+                    return math.inf
+                size += entry.stat(follow_symlinks=False).st_blocks * 512
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+    return size
 
 
 def _count_threads() -> int:
@@ -912,7 +938,8 @@ def _close_all_but(descriptors: set[int]) -> None:
     for descriptor in sorted(descriptors):
         os.closerange(last, descriptor)
         last = descriptor + 1
-    os.closerange(last, os.sysconf("SC_OPEN_MAX"))
+    # Where the number is unlimited, so would be the time to close them all.
+    os.closerange(last, min(os.sysconf("SC_OPEN_MAX"), 2**20))
 
 
 def _set_limits(plan: _Plan) -> None:

@@ -211,6 +211,38 @@ def test_a_fork_bomb_is_ended(python):
     assert done.seconds < 10
 
 
+@on_linux
+def test_the_kernel_counts_processes_where_the_watch_is_blind(python, how):
+    if os.getuid() == 0 and (how != NAMESPACES or sandbox._linux_version() < (6, 14)):
+        pytest.skip("Linux counts root's processes in namespaces since 6.14 only")
+    # 301 is the smallest pid_max that Linux takes; the program itself stops at 350.
+    source = """
+        import os, time
+        made = 0
+        try:
+            for _ in range(350):
+                if os.fork() == 0:
+                    time.sleep(20); os._exit(0)
+                made += 1
+        except BlockingIOError:
+            print("refused", made)
+    """
+    done = python(source, limits=Limits(seconds=15, memory=2**34, processes=10_000, threads=60))
+    assert done.stdout.startswith("refused")
+
+
+def test_where_there_is_no_proc_ps_tells_of_the_family(python, monkeypatch):
+    monkeypatch.setattr(sandbox, "_processes", sandbox._processes_of_ps)
+    marker = f"sandbox-{os.getpid()}-{time.monotonic_ns()}"
+    sleeper = f"[sys.executable, '-I', '-S', '-c', 'import time; time.sleep(60)', '{marker}']"
+    source = f"import os, sys\nfor _ in range(5): os.fork()\nos.execv(sys.executable, {sleeper})"
+    done = python(source, limits=Limits(seconds=10, processes=20), how=LIMITS_ONLY)
+    assert done.why == "too many processes"
+    assert not lives(marker)
+    source = "import time; held = b'x' * 10**8; time.sleep(20)"
+    assert python(source, limits=Limits(memory=50 * MIB), how=LIMITS_ONLY).why == "out of memory"
+
+
 def test_output_is_cut_at_its_limit(python):
     done = python("while True: print('x' * 1000)", limits=Limits(seconds=10, output=50_000))
     assert done.why == "too much output"
@@ -229,6 +261,18 @@ def test_a_file_cannot_grow_past_its_limit(python, folder):
     assert done.returncode == 1
     assert "File too large" in done.stderr
     assert (folder / "big").stat().st_size <= 1_000_000
+
+
+def test_a_folder_cannot_be_filled_with_small_files(python):
+    source = """
+        import time
+        for name in range(40):
+            open(str(name), "wb").write(b"x" * 100_000)
+        time.sleep(20)
+    """
+    done = python(source, limits=Limits(seconds=15, file_bytes=200_000, folder_bytes=2_000_000))
+    assert done.why == "too much output"
+    assert done.seconds < 5
 
 
 def test_open_files_are_limited(python):
@@ -312,6 +356,13 @@ def wait_for(condition, seconds=10):
 
 def test_a_folder_of_its_own_is_removed_whatever_was_done_to_it(how):
     source = "import os; os.makedirs('a/b/c'); os.chmod('a/b', 0); os.chmod('a', 0); print(os.getcwd())"
+    done = sandbox.run([sys.executable, "-I", "-S", "-c", source], how=how)
+    assert done.returncode == 0
+    assert not Path(done.stdout.strip()).exists()
+
+
+def test_a_deeply_nested_folder_is_removed(how):
+    source = "import os\nprint(os.getcwd())\nfor _ in range(2000): os.mkdir('d'); os.chdir('d')"
     done = sandbox.run([sys.executable, "-I", "-S", "-c", source], how=how)
     assert done.returncode == 0
     assert not Path(done.stdout.strip()).exists()
