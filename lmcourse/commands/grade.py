@@ -1,16 +1,27 @@
-"""`lmcourse grade`: run a notebook's answers through the checks, and print a table of points."""
+"""`lmcourse grade`: run the answers of a notebook, or of a class, through the checks, and print a table of points."""
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmcourse.cli import UsageError
-from lmcourse.grading.chapters import UnknownChapter, find_chapter
-from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
-from lmcourse.grading.grader import ExerciseGrade, GradingError, Report, grade
-from lmcourse.grading.notebook import CellFailure, NotebookError
+from lmcourse.files import write_text
+from lmcourse.grading.chapters import Chapter, UnknownChapter, find_chapter
+from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError, collect
+from lmcourse.grading.grader import ExerciseGrade, GradingError, Report, chapter_of_notebook, grade
+from lmcourse.grading.handed_in import ClassError, Submission
+from lmcourse.grading.notebook import CellFailure, NotebookError, read_notebook
 from lmcourse.grading.outcomes import CRASHED, MISSING, NOT_IMPLEMENTED, PASSED, TOO_SLOW, hint_for
+from lmcourse.grading.submissions import Graded
+from lmcourse.paths import PACKAGE
+
+if TYPE_CHECKING:
+    from lmcourse.grading.reports import Similarities
 
 _STYLES = {PASSED: "green", NOT_IMPLEMENTED: "yellow", MISSING: "yellow"}
 
@@ -18,11 +29,45 @@ _STYLES = {PASSED: "green", NOT_IMPLEMENTED: "yellow", MISSING: "yellow"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the notebook and the options."""
     parser.epilog = (
-        "The exit status is 0 when the notebook was graded, whatever its points, and 2 when it cannot be."
+        "The exit status is 0 when the notebook was graded, whatever its points, and 2 when it cannot be. A class is "
+        "graded also where single submissions cannot be: each has its row."
     )
-    parser.add_argument("notebook", type=Path, help="the notebook to grade")
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        type=Path,
+        help="the notebook to grade; or a class: a folder of notebooks, or the zip of Moodle or Canvas",
+    )
     parser.add_argument(
         "--chapter", metavar="NN", help="the chapter's number; default: what the notebook says"
+    )
+    parser.add_argument(
+        "--hidden",
+        metavar="FOLDER",
+        type=Path,
+        help="your own checks besides the course's, in files called like its own (ch01_ngram.py)",
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=Path, help="where a class's reports go (default: grades)"
+    )
+    parser.add_argument(
+        "--columns",
+        choices=("plain", "canvas", "moodle"),
+        default="plain",
+        help="whose gradebook results.csv is for (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("reports", "gradescope"),
+        default="reports",
+        help="gradescope: write only its results.json, for one submission (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", type=_count, help="how many submissions at a time (default: the cores)"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="grade also what has not changed since the last run"
     )
     parser.add_argument(
         "--json", metavar="FILE", help="write the report as JSON; - prints it instead of the table"
@@ -40,9 +85,20 @@ def run(args: argparse.Namespace) -> int:
     """Grade and print."""
     try:
         chapter = find_chapter(args.chapter) if args.chapter else None
-        report = grade(args.notebook, chapter, test_seconds=args.timeout)
-    except (GradingError, NotebookError, UnknownChapter) as error:
+        if _is_class(args):
+            return _grade_class(args, chapter)
+        return _grade_one(args, chapter)
+    except (ClassError, GradingError, NotebookError, UnknownChapter) as error:
         raise UsageError(str(error)) from None
+
+
+def _grade_one(args: argparse.Namespace, chapter: Chapter | None) -> int:
+    notebook = args.paths[0]
+    hidden = None
+    if args.hidden:
+        chapter = chapter or chapter_of_notebook(notebook, read_notebook(notebook))
+        hidden = _hidden_checks(args.hidden, chapter)
+    report = grade(notebook, chapter, test_seconds=args.timeout, hidden=hidden)
     if args.json == "-":
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
         return 0
@@ -50,6 +106,158 @@ def run(args: argparse.Namespace) -> int:
         _write_json(report, Path(args.json))
     print_report(report)
     return 0
+
+
+def _is_class(args: argparse.Namespace) -> bool:
+    first = args.paths[0]
+    return (
+        len(args.paths) > 1
+        or first.is_dir()
+        or first.suffix.lower() == ".zip"
+        or args.out is not None
+        or args.format == "gradescope"
+    )
+
+
+def _grade_class(args: argparse.Namespace, chapter: Chapter | None) -> int:
+    from lmcourse.grading import reports
+    from lmcourse.grading.classroom import JOURNAL, Limits, chapter_of_class, cores, grade_class
+    from lmcourse.grading.handed_in import submissions_in
+    from lmcourse.sandbox import capabilities, missing, workspace
+
+    if args.json:
+        raise UsageError("--json is for one notebook; of a class, results.json holds all grades.")
+    out = args.out or Path("grades")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror or error}.") from None
+    limits = Limits(test_seconds=args.timeout)
+    isolation = missing()
+    if isolation:
+        print(isolation)
+    with workspace() as scratch:
+        submissions = submissions_in(args.paths, scratch, skip=out)
+        if args.format == "gradescope" and len(submissions) != 1:
+            raise UsageError(f"--format gradescope is for one submission; there are {len(submissions)}.")
+        chapter = chapter or chapter_of_class(submissions)
+        hidden = _hidden_checks(args.hidden, chapter) if args.hidden else None
+        try:
+            collect([chapter.checks, *([hidden] if hidden else [])])
+        except ChecksError as error:
+            raise UsageError(str(error)) from None
+        secret = [*args.paths, scratch, out, *([args.hidden] if args.hidden else [])]
+        with _progress(len(submissions)) as advance:
+            graded = grade_class(
+                submissions,
+                chapter,
+                journal=out / JOURNAL,
+                hidden=hidden,
+                limits=limits,
+                jobs=args.jobs or cores(),
+                again=args.again,
+                secret=[path for path in secret if not _holds_the_course(path)],
+                on_graded=advance,
+            )
+        try:
+            if args.format == "gradescope":
+                text = json.dumps(reports.gradescope(graded[0]), indent=2, ensure_ascii=False)
+                write_text(out / "results.json", f"{text}\n")
+            else:
+                meta = reports.provenance(
+                    chapter,
+                    hidden=args.hidden,
+                    limits=dataclasses.asdict(limits),
+                    isolation=[capabilities().how, *([isolation] if isolation else [])],
+                )
+                reports.write_reports(
+                    graded,
+                    out,
+                    chapter=chapter,
+                    columns=args.columns,
+                    meta=meta,
+                    similarities=_similarities(submissions, chapter),
+                )
+        except (OSError, reports.ReportsError) as error:
+            raise UsageError(str(error)) from None
+    if args.format == "gradescope":
+        print(f"{out / 'results.json'}: {graded[0].points:g} points")
+        return 0
+    print_class(graded)
+    print(
+        f"Reports: {out / 'index.html'}, {out / 'results.csv'}; a page for each learner in {out / 'feedback'}"
+    )
+    return 0
+
+
+def _holds_the_course(path: Path) -> bool:
+    """Tell whether hiding a folder would hide the course itself, as when a clone is graded from within."""
+    return PACKAGE.is_relative_to(path.resolve())
+
+
+def _similarities(submissions: Sequence[Submission], chapter: Chapter) -> "Similarities | None":
+    from lmcourse.grading.reports import answers_in, find_similar
+
+    if not chapter.exercises.exists():
+        return None
+    given = read_notebook(chapter.exercises)
+    answers = {}
+    for submission in submissions:
+        if submission.notebook is not None:
+            with contextlib.suppress(NotebookError):
+                answers[submission.learner] = answers_in(read_notebook(submission.notebook), given)
+    return find_similar(answers) if len(answers) > 1 else None
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[Graded], None]]:
+    """Draw a bar on the terminal's error stream; in a file or pipe there is none."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[learner]}", markup=False),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total, learner="")
+        yield lambda graded: progress.update(task, advance=1, learner=graded.learner[:30])
+
+
+def print_class(graded: Sequence[Graded]) -> None:
+    """Print a table with a line for each learner."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    faults = sum(bool(one.fault) for one in graded)
+    title = f"{len(graded)} submissions" + (f", {faults} of them could not be graded" if faults else "")
+    table = Table(title=title)
+    for column in ("Learner", "Points", "To look at", "Not passed"):
+        table.add_column(column, justify="right" if column == "Points" else "left")
+    for one in graded:
+        if one.report is None:
+            table.add_row(Text(one.learner), "", "", Text(one.fault, style="red"))
+            continue
+        flags = sum(len(exercise.flags) for exercise in one.report.exercises)
+        failed = [exercise.number for exercise in one.report.exercises if exercise.state != PASSED]
+        points = f"{one.points:g} of {one.report.out_of:g}"
+        table.add_row(Text(one.learner), points, str(flags or ""), Text(", ".join(failed)))
+    Console().print(table)
+
+
+def _hidden_checks(folder: Path, chapter: Chapter) -> Path:
+    """Return the teacher's own checks of a chapter."""
+    found = sorted(folder.glob(f"ch{chapter.number}_*.py"))
+    if len(found) != 1:
+        what = "no file" if not found else f"{len(found)} files"
+        raise UsageError(
+            f"--hidden {folder} holds {what} ch{chapter.number}_*.py; it must hold one, such as {chapter.stem}.py."
+        )
+    return found[0]
 
 
 def print_report(report: Report) -> None:
@@ -102,6 +310,12 @@ def _write_json(report: Report, path: Path) -> None:
         path.write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above zero; got {text!r}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

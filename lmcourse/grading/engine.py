@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class ChecksError(Exception):
 
 
 def run_checks(
-    checks: Path,
+    checks: Path | Sequence[Path],
     answers: Mapping[str, Any],
     *,
     number: str | None = None,
@@ -49,7 +50,7 @@ def run_checks(
     an endless loop costs its time once.
 
     Args:
-        checks: the chapter's module of tests.
+        checks: the chapter's module of tests, or several, in which no two tests have the same name.
         answers: what the learner's notebook defines, by name.
         number: the exercise to run, as in "1.3"; default: all.
         known: outcomes of an earlier run; their tests are left out.
@@ -68,19 +69,24 @@ def run_checks(
         KeyboardInterrupt: if the user interrupted it.
     """
     session = _Session(answers, number, known, on_collected, on_start, on_outcome)
-    status = _pytest(checks, session, timeout)
+    modules = [checks] if isinstance(checks, Path) else list(checks)
+    names = " and ".join(module.name for module in modules)
+    status = _pytest(modules, session, timeout)
     if session.errors:
-        raise ChecksError(f"{checks.name} cannot be imported: {session.errors[0]}")
+        raise ChecksError(f"{names} cannot be imported: {session.errors[0]}")
+    twice = [name for name, times in Counter(test.name for test in session.tests).items() if times > 1]
+    if twice:
+        raise ChecksError(f"{names} have two tests called {twice[0]}; rename one.")
     if not session.tests:
-        raise ChecksError(f"{checks.name} holds no test with @exercise.")
+        raise ChecksError(f"{names} holds no test with @exercise.")
     if status == "interrupted":
         raise KeyboardInterrupt
     if len(session.outcomes) < len(session.chosen):
-        raise ChecksError(f"{checks.name} stopped after {len(session.outcomes)} tests.")
+        raise ChecksError(f"{names} stopped after {len(session.outcomes)} tests.")
     return session.tests, session.outcomes
 
 
-def collect(checks: Path) -> list[Test]:
+def collect(checks: Path | Sequence[Path]) -> list[Test]:
     """Return the tests of a chapter, in the order of the file, without running any.
 
     Raises:
@@ -184,17 +190,17 @@ class _Session:
         return pytest.TestReport(item.nodeid, item.location, {}, state, None, call.when)
 
 
-def _pytest(checks: Path, session: _Session, timeout: float) -> str:
+def _pytest(checks: Sequence[Path], session: _Session, timeout: float) -> str:
     """Run pytest with nothing of the learner's folder: no configuration, no plugins, no files written."""
     options = [f"-pno:{plugin}" for plugin in (*_SWITCHED_OFF, *_MORE_SWITCHED_OFF)]
     options += ["-ppytest_timeout", f"--timeout={timeout if _has_alarm() else 0}", "--timeout-method=signal"]
     options += ["--timeout-disable-debugger-detection"]
-    options += [f"--rootdir={checks.parent}", f"-c{os.devnull}", "--noconftest", "--import-mode=importlib"]
-    options += ["--quiet", "--no-header", "--no-summary", "-Wignore", str(checks)]
+    options += [f"--rootdir={checks[0].parent}", f"-c{os.devnull}", "--noconftest", "--import-mode=importlib"]
+    options += ["--quiet", "--no-header", "--no-summary", "-Wignore", *map(str, checks)]
     with _quiet(), _own_settings():
         status = pytest.main(options, plugins=[session])
     if status in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR):
-        raise ChecksError(f"pytest could not run {checks.name}.")
+        raise ChecksError(f"pytest could not run {checks[0].name}.")
     return "interrupted" if status == pytest.ExitCode.INTERRUPTED and not session.errors else "done"
 
 

@@ -21,7 +21,8 @@ from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
 from lmcourse.grading.notebook import CellFailure, Notebook, NotebookError, read_notebook
 from lmcourse.grading.outcomes import CRASHED, MISSING, PASSED, TOO_SLOW, Outcome, Test, hint_for
 from lmcourse.grading.shortcuts import Shortcut
-from lmcourse.paths import PACKAGE
+from lmcourse.grading.tampering import suspicious
+from lmcourse.paths import PACKAGE, cache_root
 
 # A cell may import TensorFlow, which takes up to 10 s on a busy machine, and train something small.
 CELL_SECONDS = 60.0
@@ -30,10 +31,27 @@ TOTAL_SECONDS = 600.0
 # What the process gets to stop by itself before it is killed, and to start.
 GRACE_SECONDS = 3.0
 START_SECONDS = 60.0
+# The longest event, a list of a chapter's tests, has tens of kilobytes.
+_LINE_BYTES = 4_000_000
 
 
 class GradingError(Exception):
     """The notebook cannot be graded; the message says why in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Confinement:
+    """What a submission is kept from, besides the network and files outside its folder.
+
+    Attributes:
+        hidden: files and folders that it must not read.
+        memory: bytes that its processes may hold together.
+        processes: how many there may be.
+    """
+
+    hidden: tuple[Path, ...] = ()
+    memory: int = 2 * 1024**3
+    processes: int = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,14 +165,16 @@ def grade(
     test_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     cell_seconds: float = CELL_SECONDS,
     total_seconds: float = TOTAL_SECONDS,
+    hidden: Path | None = None,
+    confinement: Confinement | None = None,
 ) -> Report:
     """Grade one notebook.
 
     Its code runs in a process of its own, in the notebook's folder. When that process dies or hangs, the cell or
-    test that was running is given up and a new process does the rest. There is no other isolation: the code can
-    do what its user can. It cannot pass off a line of its own as an outcome by writing to the process's output,
-    for each line carries a token that it is not told; searching the memory that it shares with the tests, it could
-    find that too.
+    test that was running is given up and a new process does the rest. Without `confinement` there is no other
+    isolation: the code can do what its user can. It cannot pass off a line of its own as an outcome by writing to
+    the process's output, for each line carries a token that it is not told; searching the memory that it shares
+    with the tests, it could find that too.
 
     Args:
         notebook: the learner's notebook.
@@ -162,6 +182,8 @@ def grade(
         test_seconds: how long one test may take.
         cell_seconds: how long one cell may take.
         total_seconds: how long everything may take; tests that are not reached count as too slow.
+        hidden: a module of further checks, the teacher's own.
+        confinement: what the code is kept from; None: nothing.
 
     Raises:
         GradingError: if the notebook or its checks cannot be run, or it defines none of the answers.
@@ -174,7 +196,14 @@ def grade(
     if not contents.code:
         raise GradingError(f"{notebook.name} has no code cell, so no answer.")
     grading = _Grading(
-        notebook, contents, chapter, test_seconds, cell_seconds, time.monotonic() + total_seconds
+        notebook,
+        contents,
+        chapter,
+        test_seconds,
+        cell_seconds,
+        time.monotonic() + total_seconds,
+        hidden,
+        confinement,
     )
     grading.run()
     if not grading.defined:
@@ -215,6 +244,8 @@ class _Grading:
         test_seconds: float,
         cell_seconds: float,
         deadline: float,
+        hidden: Path | None = None,
+        confinement: Confinement | None = None,
     ):
         self.notebook = notebook
         self.contents = contents
@@ -222,10 +253,13 @@ class _Grading:
         self.test_seconds = test_seconds
         self.cell_seconds = cell_seconds
         self.deadline = deadline
+        self.checks = [chapter.checks, *([hidden] if hidden else [])]
+        self.confinement = confinement
         self.tests: list[Test] = []
         self.outcomes: dict[str, Outcome] = {}
         self.defined: set[str] = set()
         self.flags: dict[str, list[Shortcut]] = {}
+        self.tampered: dict[str, int] = {}
         self.failed_cells: dict[int, CellFailure] = {}
         self.given_up: set[int] = set()
         self.running: tuple[str, Any] | None = None
@@ -250,23 +284,43 @@ class _Grading:
         """Gather the outcomes by exercise."""
         failed = self.failures()
         exercises = []
+        reaching = self._reaching()
         for number in dict.fromkeys(test.number for test in self.tests):
             tests = [test for test in self.tests if test.number == number]
             culprit = next((failure for failure in failed if failure.exercise == number), None)
             outcomes = [_blame(culprit, self.outcomes[test.name]) for test in tests]
-            exercises.append(ExerciseGrade(number, tests, outcomes, self.flags.get(number, [])))
+            flags = [*self.flags.get(number, []), *reaching.get(number, [])]
+            exercises.append(ExerciseGrade(number, tests, outcomes, flags))
         return Report(str(self.notebook), self.chapter.number, exercises, failed)
+
+    def _reaching(self) -> dict[str, list[Shortcut]]:
+        """Return, by exercise, where the notebook reaches for the grader; the first one has what belongs to none."""
+        provided = read_notebook(self.chapter.exercises).code if self.chapter.exercises.exists() else []
+        found = suspicious(self.contents.code, self.contents.exercises, provided)
+        for name, cell in self.tampered.items():
+            known = [flag for flags in found.values() for flag in flags]
+            if cell and not any(flag.uses.startswith(name) for flag in known):
+                flag = Shortcut("the notebook", f"{name}, which it replaces", None, f"code cell {cell}")
+                found.setdefault(self.contents.exercises[cell - 1], []).append(flag)
+        numbers = list(dict.fromkeys(test.number for test in self.tests))
+        for exercise in [exercise for exercise in found if exercise not in numbers]:
+            found[numbers[0]] = [*found.pop(exercise), *found.get(numbers[0], [])]
+        return found
 
     def _one_process(self) -> tuple[str, str] | None:
         """Follow one process; return None when it did everything, else (state, message) of what it was at."""
         job = {
             "cells": self.contents.code,
-            "checks": str(self.chapter.checks),
+            "checks": [
+                {"name": path.name, "source": path.read_text(encoding="utf-8")} for path in self.checks
+            ],
             "skip_cells": sorted(self.given_up),
             "outcomes": [dataclasses.asdict(outcome) for outcome in self.outcomes.values()],
             "cell_seconds": self.cell_seconds,
             "test_seconds": self.test_seconds,
         }
+        if self.confinement is not None:
+            return self._one_confined_process(job, self.confinement)
         with _process(job, self.notebook.parent) as process:
             while True:
                 try:
@@ -278,6 +332,55 @@ class _Grading:
                 if event["event"] == "done":
                     return None
                 self._take(event)
+
+    def _one_confined_process(self, job: dict[str, Any], confinement: Confinement) -> tuple[str, str] | None:
+        from lmcourse import sandbox
+
+        inbox = _Inbox()
+        done = False
+        process: sandbox.Process
+
+        def listen(data: bytes) -> None:
+            nonlocal done
+            for event in inbox.events(data):
+                if event["event"] == "done":
+                    done = True
+                    process.kill("done")
+                else:
+                    self._take(event)
+                    process.due = time.monotonic() + self._patience()
+
+        heard, told = os.pipe()
+        try:
+            with sandbox.start(
+                [sys.executable, "-P", "-m", "lmcourse.grading.worker"],
+                folder=self.notebook.parent,
+                limits=sandbox.Limits(
+                    seconds=max(0.001, self._patience()),
+                    cpu_seconds=2 * TOTAL_SECONDS,
+                    memory=confinement.memory,
+                    processes=confinement.processes,
+                ),
+                hidden=confinement.hidden,
+                readable=(PACKAGE, cache_root()),
+                input=json.dumps({**job, "token": inbox.token, "events": told}),
+                env=_confined_environment(),
+                keep=(told,),
+            ) as process:
+                os.close(told)
+                told = -1
+                completed = process.wait({heard: listen})
+        except sandbox.SandboxError as error:
+            raise GradingError(f"{self.notebook.name} could not be isolated: {error}") from None
+        finally:
+            os.close(heard)
+            if told >= 0:
+                os.close(told)
+        if done:
+            return None
+        if completed.why == TOO_SLOW:
+            return TOO_SLOW, "did not stop when its time was up"
+        return CRASHED, f"the process was ended: {completed.why}" if completed.why else _how(completed)
 
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.pop("event")
@@ -292,6 +395,8 @@ class _Grading:
         elif kind == "outcome":
             if self.running == ("test", event["test"]):
                 self.outcomes.setdefault(event["test"], Outcome(**event))
+        elif kind == "tampered":
+            self.tampered.setdefault(event["name"], event["cell"])
         elif kind == "collected":
             self.tests = [Test(**test) for test in event["tests"]]
             self.defined = set(event["defined"])
@@ -339,6 +444,31 @@ def _blame(failure: CellFailure | None, outcome: Outcome) -> Outcome:
 
 def _told(failure: CellFailure) -> str:
     return f"code cell {failure.cell} failed: {failure.error}"
+
+
+def _how(completed: Any) -> str:
+    """Say how a process ended that no limit has ended."""
+    if completed.returncode < 0:
+        return f"the process was ended by {signal.Signals(-completed.returncode).name}"
+    return f"the process ended itself with status {completed.returncode}"
+
+
+class _Inbox:
+    """Takes events out of the bytes that come from a worker, and out of whatever else was written among them."""
+
+    def __init__(self):
+        self.token = secrets.token_hex()
+        self._rest = b""
+
+    def events(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """Yield the events that are complete now."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        # A line that never ends is none of the worker's.
+        self._rest = rest if len(rest) <= _LINE_BYTES else b""
+        for line in lines:
+            token, _, event = line.partition(b" ")
+            if secrets.compare_digest(token, self.token.encode()):
+                yield json.loads(event)
 
 
 class _Process:
@@ -423,6 +553,17 @@ def _process(job: dict[str, Any], folder: Path) -> Iterator[_Process]:
         yield process
     finally:
         process.stop()
+
+
+def _confined_environment() -> dict[str, str]:
+    """Return what a confined worker needs; nothing else of this process's environment is told to it."""
+    return {
+        **{
+            name: _environment()[name]
+            for name in ("PYTHONPATH", "PYTHONHASHSEED", "MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL")
+        },
+        "LMCOURSE_CACHE": str(cache_root()),
+    }
 
 
 def _environment() -> dict[str, str]:

@@ -20,6 +20,9 @@ from lmcourse.grading.outcomes import shorten
 EXERCISE_TAG = re.compile(r"exercise-(\d+\.\d+)")
 EXERCISE_HEADING = re.compile(r"^#+ .*?\bExercise (\d+\.\d+)", re.MULTILINE)
 
+# A notebook of answers has kilobytes; with figures in its outputs, a few megabytes.
+MAX_BYTES = 20_000_000
+
 # Cell magics that run the cell's body as Python; the others (%%bash, %%writefile, ...) are dropped.
 _RUNS_THE_BODY = frozenset({"capture", "prun", "time", "timeit"})
 
@@ -66,16 +69,22 @@ def read_notebook(path: Path) -> Notebook:
     """Read a notebook of any version of the format.
 
     Raises:
-        NotebookError: if there is no such file, or it is no notebook.
+        NotebookError: if there is no such file, it is too large, or it is no notebook.
     """
     try:
-        contents = Path(path).read_bytes()
+        size = Path(path).stat().st_size
+        contents = Path(path).read_bytes() if size <= MAX_BYTES else b""
     except FileNotFoundError:
         raise NotebookError(f"There is no file {path}.") from None
     except IsADirectoryError:
         raise NotebookError(f"{path} is a folder; name the notebook in it.") from None
     except OSError as error:
         raise NotebookError(f"{path} cannot be read: {error.strerror or error}.") from None
+    if size > MAX_BYTES:
+        raise NotebookError(
+            f"{path} has {size / 1e6:.0f} MB; a notebook of answers has at most {MAX_BYTES / 1e6:.0f} MB: "
+            "clear its outputs and save it again."
+        )
     try:
         return _parse(contents.decode("utf-8"))
     except Exception:

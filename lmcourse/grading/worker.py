@@ -1,7 +1,8 @@
 """The process that executes a learner's notebook and tests it: `python -m lmcourse.grading.worker`.
 
-It reads a job, one JSON object, from its input, and writes what happens to its output, a line for each event: the
-job's token, a space and JSON. When this process dies or hangs, the parent knows where it was.
+It reads a job, one JSON object, from its input, and writes what happens to its output or to the descriptor that the
+job names, a line for each event: the job's token, a space and JSON. When this process dies or hangs, the parent
+knows where it was.
 """
 
 import ctypes
@@ -10,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +20,7 @@ from lmcourse.grading.cards import shortcuts_of
 from lmcourse.grading.engine import ChecksError, run_checks
 from lmcourse.grading.notebook import Runner, silent_cards
 from lmcourse.grading.outcomes import Outcome, Test
+from lmcourse.grading.tampering import GUARDED, Guard
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -27,7 +30,7 @@ def main() -> None:
     _die_with_parent()
     job = json.load(sys.stdin)
     token = job.pop("token")
-    events = _take_over_streams()
+    events = _take_over_streams(job.pop("events", 1))
 
     def tell(event: str, **what: Any) -> None:
         # The first line break ends whatever the notebook's code may have written here.
@@ -46,26 +49,52 @@ def work(job: dict[str, Any], tell: Any) -> None:
     """Execute the notebook and run the tests.
 
     Args:
-        job: cells (sources), checks (a path), skip_cells, outcomes (those there are already), cell_seconds and
-            test_seconds.
+        job: cells (sources), checks (for each module its name and source), skip_cells, outcomes
+            (those there are already), cell_seconds and test_seconds.
         tell: called with the name of an event and what belongs to it.
 
     Raises:
         ChecksError: if the checks cannot be run.
     """
-    sys.path.insert(0, os.getcwd())  # as in a notebook's kernel
+    # As in a notebook's kernel, but last: a file of the learner's must not take the place of a module that tests use.
+    sys.path.append(os.getcwd())
     runner = Runner()
     sys.modules["__main__"] = runner.main  # where dataclasses and pickle look a class's module up
     with silent_cards():
+        guard = Guard([*GUARDED, *(name for name in sys.modules if name.partition(".")[0] == "lmcourse")])
+        running = 0
+
+        def starts(cell: int) -> None:
+            nonlocal running
+            _tell_tampering(guard, running, tell)
+            running = cell
+            tell("cell", cell=cell)
+
         for failure in runner.run(
             job["cells"],
             skip=set(job["skip_cells"]),
             seconds=job["cell_seconds"],
-            on_start=lambda cell: tell("cell", cell=cell),
+            on_start=starts,
         ):
             tell("cell_failed", cell=failure.cell, error=failure.error)
+        _tell_tampering(guard, running, tell)
+
+    # The modules exist as files only while pytest imports them: an answer that looks for them finds none.
+    with tempfile.TemporaryDirectory() as folder:
+        _run_checks(job, Path(folder), runner, tell)
+
+
+def _run_checks(job: dict[str, Any], folder: Path, runner: Runner, tell: Any) -> None:
+    modules = []
+    for number, module in enumerate(job["checks"]):
+        path = folder / str(number) / module["name"]
+        path.parent.mkdir()
+        path.write_text(module["source"], encoding="utf-8")
+        modules.append(path)
 
     def collected(tests: list[Test]) -> None:
+        for path in modules:
+            path.unlink()
         names = {name for test in tests for name in test.answers}
         tell(
             "collected",
@@ -78,7 +107,7 @@ def work(job: dict[str, Any], tell: Any) -> None:
         tell("outcome", **dataclasses.asdict(outcome))
 
     run_checks(
-        Path(job["checks"]),
+        modules,
         runner.namespace,
         known=[Outcome(**outcome) for outcome in job["outcomes"]],
         timeout=job["test_seconds"],
@@ -97,15 +126,20 @@ def _flags(tests: Sequence[Test], namespace: dict[str, Any]) -> dict[str, list[d
     return flags
 
 
+def _tell_tampering(guard: Guard, cell: int, tell: Any) -> None:
+    for name in guard.restore():
+        tell("tampered", name=name, cell=cell)
+
+
 def _die_with_parent() -> None:
     """Ask Linux to end this process with its parent, even when that is killed; elsewhere the parent must stop it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _take_over_streams() -> TextIO:
-    """Return the output for events, and leave the notebook's code streams that lead nowhere."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def _take_over_streams(descriptor: int) -> TextIO:
+    """Return the stream for events, and leave the notebook's code streams that lead nowhere."""
+    events = os.fdopen(os.dup(descriptor), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)

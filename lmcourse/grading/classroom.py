@@ -1,0 +1,313 @@
+"""Grades a class: each submission isolated, several at a time, and only what has changed since the last run."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import queue
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lmcourse import __version__
+from lmcourse.files import write_text
+from lmcourse.grading.chapters import Chapter, UnknownChapter, chapter_number_in, find_chapter
+from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
+from lmcourse.grading.grader import (
+    CELL_SECONDS,
+    TOTAL_SECONDS,
+    Confinement,
+    ExerciseGrade,
+    GradingError,
+    Report,
+    grade,
+)
+from lmcourse.grading.handed_in import ClassError, Submission
+from lmcourse.grading.notebook import CellFailure, NotebookError, read_notebook
+from lmcourse.grading.outcomes import Outcome, Test
+from lmcourse.grading.shortcuts import Shortcut
+from lmcourse.grading.submissions import Graded
+from lmcourse.paths import PACKAGE, course_root
+
+JOURNAL = "journal.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a submission may take.
+
+    Attributes:
+        test_seconds: one test.
+        cell_seconds: one cell.
+        total_seconds: all of it, restarts included.
+        memory: bytes that its processes may hold together.
+        processes: how many there may be.
+    """
+
+    test_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    cell_seconds: float = CELL_SECONDS
+    total_seconds: float = TOTAL_SECONDS
+    memory: int = 2 * 1024**3
+    processes: int = 32
+
+
+def grade_class(
+    submissions: Sequence[Submission],
+    chapter: Chapter,
+    *,
+    journal: Path,
+    hidden: Path | None = None,
+    limits: Limits | None = None,
+    jobs: int = 1,
+    again: bool = False,
+    secret: Sequence[Path] = (),
+    on_graded: Callable[[Graded], None] = lambda graded: None,
+) -> list[Graded]:
+    """Grade what a class handed in.
+
+    What cannot be graded becomes a `Graded` with a fault; nothing in a submission ends the run. Every grade is kept
+    in the journal at once, so that a run that was interrupted goes on where it was.
+
+    Args:
+        submissions: as `submissions_in` returns them.
+        chapter: whose exercises they are.
+        journal: the file of grades already given; made if it is not there.
+        hidden: a module of the teacher's own checks.
+        limits: what each may take.
+        jobs: how many to grade at a time.
+        again: grade also what has not changed.
+        secret: files and folders that no submission may read; the course's solutions and checks are such anyway.
+        on_graded: called after each, in this thread.
+
+    Returns:
+        The grades, in the order of the submissions.
+
+    Raises:
+        ValueError: if jobs is not above zero.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1; got {jobs}.")
+    limits = limits or Limits()
+    confinement = Confinement(
+        hidden=(*hidden_places(), *([hidden] if hidden else []), journal, *secret),
+        memory=limits.memory,
+        processes=limits.processes,
+    )
+    kept = _Journal(journal)
+    grading = _Class(chapter, hidden, limits, confinement, {} if again else kept.entries)
+    results: dict[int, Graded] = {}
+    for number, (key, graded) in _in_parallel(grading.grade, submissions, jobs):
+        results[number] = graded
+        if key:
+            kept.add(key, graded)
+        on_graded(graded)
+    return [results[number] for number in range(len(submissions))]
+
+
+def hidden_places() -> tuple[Path, ...]:
+    """Return what no submission may read: the solutions, the checks, and what tests them."""
+    root = course_root()
+    return PACKAGE / "grading" / "checks", root / "solutions", root / "tests", root / ".git"
+
+
+def chapter_of_class(submissions: Sequence[Submission]) -> Chapter:
+    """Return the chapter that most of the notebooks are for.
+
+    Raises:
+        ClassError: if none says it.
+    """
+    said = Counter(filter(None, map(_chapter_said, submissions)))
+    for number, _ in said.most_common():
+        try:
+            return find_chapter(number)
+        except UnknownChapter:
+            continue
+    raise ClassError("No notebook says which chapter it is for: add --chapter NN.")
+
+
+def _chapter_said(submission: Submission) -> str | None:
+    """Return the chapter in a notebook's metadata, else in its file's name."""
+    if submission.notebook is None:
+        return None
+    try:
+        course = read_notebook(submission.notebook).metadata.get("lmcourse")
+    except NotebookError:
+        return None
+    number = course.get("chapter") if isinstance(course, dict) else None
+    return str(number) if number else chapter_number_in(PurePosixPath(submission.source).name)
+
+
+class _Class:
+    """Grades single submissions, from several threads."""
+
+    def __init__(
+        self,
+        chapter: Chapter,
+        hidden: Path | None,
+        limits: Limits,
+        confinement: Confinement,
+        known: dict[str, dict[str, Any]],
+    ):
+        self.chapter = chapter
+        self.hidden = hidden
+        self.limits = limits
+        self.confinement = confinement
+        self.known = known
+        self._rules = hashlib.sha256(
+            json.dumps([__version__, chapter.stem, dataclasses.asdict(limits)]).encode()
+        )
+        for checks in (chapter.checks, hidden):
+            self._rules.update(checks.read_bytes() if checks else b"")
+            self._rules.update(b"\0")
+
+    def grade(self, submission: Submission) -> tuple[str, Graded]:
+        """Return the key under which the journal keeps the grade ("" where it does not), and the grade."""
+        start = time.monotonic()
+        key, report, fault, seconds = "", None, submission.fault, 0.0
+        if submission.notebook is not None:
+            try:
+                key = self._key(submission.notebook)
+                if key in self.known:
+                    return key, _from_json(self.known[key], submission)
+                report = self._report(submission)
+            except (GradingError, NotebookError, UnknownChapter) as error:
+                fault = str(error).replace(str(submission.notebook), PurePosixPath(submission.source).name)
+            except (
+                Exception
+            ) as error:  # a fault of the grader's: the rest of the class must not suffer for it
+                key, fault = "", f"the grader failed: {type(error).__name__}: {error}"
+            seconds = time.monotonic() - start
+        return key, Graded(submission.learner, submission.source, report, " ".join(fault.split()), seconds)
+
+    def _key(self, notebook: Path) -> str:
+        rules = self._rules.copy()
+        with notebook.open("rb") as file:
+            rules.update(hashlib.file_digest(file, "sha256").digest())
+        return rules.hexdigest()
+
+    def _report(self, submission: Submission) -> Report:
+        from lmcourse.sandbox import workspace
+
+        said = _chapter_said(submission)
+        if said and said.removeprefix("ch").zfill(2) != self.chapter.number:
+            raise GradingError(f"it is for chapter {said[:20]}, not for {self.chapter.number}.")
+        with workspace() as folder:
+            copy = folder / "notebook.ipynb"
+            shutil.copyfile(submission.notebook, copy)
+            try:
+                report = self._graded(copy)
+            except (GradingError, NotebookError) as error:
+                name = PurePosixPath(submission.source).name
+                raise GradingError(str(error).replace(str(copy), name).replace(copy.name, name)) from None
+        return dataclasses.replace(report, notebook=submission.source)
+
+    def _graded(self, notebook: Path) -> Report:
+        return grade(
+            notebook,
+            self.chapter,
+            test_seconds=self.limits.test_seconds,
+            cell_seconds=self.limits.cell_seconds,
+            total_seconds=self.limits.total_seconds,
+            hidden=self.hidden,
+            confinement=self.confinement,
+        )
+
+
+def _in_parallel(
+    work: Callable[[Submission], Any], submissions: Sequence[Submission], jobs: int
+) -> Iterator[tuple[int, Any]]:
+    """Yield what becomes of each, numbered, as soon as it is there.
+
+    The threads are daemons: when the user interrupts the run, nobody waits for them, and what they started ends with
+    this process.
+    """
+    todo: queue.SimpleQueue[tuple[int, Submission] | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+
+    def take() -> None:
+        while (item := todo.get()) is not None:
+            number, submission = item
+            try:
+                done.put((number, work(submission)))
+            except BaseException as error:
+                done.put((number, error))
+
+    for item in enumerate(submissions):
+        todo.put(item)
+    for _ in range(jobs):
+        todo.put(None)
+        threading.Thread(target=take, daemon=True).start()
+    for _ in submissions:
+        number, result = done.get()
+        if isinstance(result, BaseException):
+            raise result
+        yield number, result
+
+
+class _Journal:
+    """Grades on disk, a line of JSON each, under a hash of everything that they depend on."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.entries: dict[str, dict[str, Any]] = {}
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, "")
+            return
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                self.entries[entry["key"]] = entry
+            except (ValueError, KeyError, TypeError):
+                continue  # the last line of a run that was killed
+        # Without that torn line, so that the next one does not grow onto it, and without grades given twice.
+        write_text(path, "".join(f"{json.dumps(entry)}\n" for entry in self.entries.values()))
+
+    def add(self, key: str, graded: Graded) -> None:
+        """Keep a grade; on disk at once."""
+        if key in self.entries and self.entries[key]["report"] == _as_json(key, graded)["report"]:
+            return
+        self.entries[key] = _as_json(key, graded)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(self.entries[key])}\n")
+
+
+def _as_json(key: str, graded: Graded) -> dict[str, Any]:
+    """Return what the journal keeps, which is more than a record shows: all that makes the same grade again."""
+    report = dataclasses.asdict(graded.report) if graded.report else None
+    # Through JSON, so that tuples compare equal with the lists they become.
+    return json.loads(
+        json.dumps({"key": key, "fault": graded.fault, "seconds": graded.seconds, "report": report})
+    )
+
+
+def _from_json(entry: dict[str, Any], submission: Submission) -> Graded:
+    report = entry["report"]
+    if report is not None:
+        report = Report(
+            submission.source,
+            report["chapter"],
+            [_exercise(exercise) for exercise in report["exercises"]],
+            [CellFailure(**failure) for failure in report["failed_cells"]],
+        )
+    return Graded(submission.learner, submission.source, report, entry["fault"], entry["seconds"])
+
+
+def _exercise(entry: dict[str, Any]) -> ExerciseGrade:
+    tests = [
+        Test(**{**test, "answers": tuple(test["answers"]), "allow": tuple(test["allow"])})
+        for test in entry["tests"]
+    ]
+    outcomes = [Outcome(**outcome) for outcome in entry["outcomes"]]
+    return ExerciseGrade(entry["number"], tests, outcomes, [Shortcut(**flag) for flag in entry["flags"]])
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
