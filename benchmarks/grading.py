@@ -50,7 +50,18 @@ def hand_in(folder: Path, count: int) -> None:
 
 def grade(folder: Path, out: Path, more: list[str]) -> tuple[float, int]:
     """Return the seconds by the clock and the most resident memory of the command itself, in bytes."""
-    command = [sys.executable, "-m", "lmcourse", "grade", str(folder), "--out", str(out), *more]
+    command = [
+        sys.executable,
+        "-m",
+        "lmcourse",
+        "grade",
+        str(folder),
+        "--chapter",
+        "01",
+        "--out",
+        str(out),
+        *more,
+    ]
     start = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         peak = [0]

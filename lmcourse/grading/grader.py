@@ -263,6 +263,8 @@ class _Grading:
         self.failed_cells: dict[int, CellFailure] = {}
         self.given_up: set[int] = set()
         self.running: tuple[str, Any] | None = None
+        self.over_a_limit = False
+        self.tried_again: list[tuple[str, Any] | None] = []
 
     def run(self) -> None:
         """Start processes until every test has an outcome or the time is up."""
@@ -274,7 +276,19 @@ class _Grading:
             if time.monotonic() >= self.deadline:
                 self._out_of_time()
                 return
-            self._give_up(*end)
+            if not self._may_be_anothers_fault():
+                self._give_up(*end)
+
+    def _may_be_anothers_fault(self) -> bool:
+        """Tell, once of each cell or test, that what was running may not be what passed a limit.
+
+        Memory and processes are counted now and then: what took them may have ended a moment before, with its outcome
+        told. Then the next process gets past it without; if it was no other's fault, it will happen again.
+        """
+        if not self.over_a_limit or self.running in self.tried_again:
+            return False
+        self.tried_again.append(self.running)
+        return True
 
     def failures(self) -> list[CellFailure]:
         """Return the cells that failed, in order."""
@@ -376,6 +390,7 @@ class _Grading:
             os.close(heard)
             if told >= 0:
                 os.close(told)
+        self.over_a_limit = completed.why in (sandbox.OUT_OF_MEMORY, sandbox.TOO_MANY_PROCESSES)
         if done:
             return None
         if completed.why == TOO_SLOW:

@@ -8,7 +8,7 @@ import ast
 import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from lmcourse.grading.shortcuts import Shortcut
@@ -185,6 +185,12 @@ class Guard:
             name: sys.modules[name] for name in modules if isinstance(sys.modules.get(name), ModuleType)
         }
         self._contents = {name: dict(vars(module)) for name, module in self._modules.items()}
+        self._code = {
+            f"{name}.{attribute}": (value, value.__code__)
+            for name, contents in self._contents.items()
+            for attribute, value in contents.items()
+            if isinstance(value, FunctionType)
+        }
 
     def restore(self) -> list[str]:
         """Put back what has been replaced or removed, and return its names."""
@@ -198,6 +204,10 @@ class Guard:
                 if now.get(attribute, _GONE) is not value and not _may_change(name, attribute):
                     changed.append(f"{name}.{attribute}")
                     now[attribute] = value
+        for name, (function, code) in self._code.items():
+            if function.__code__ is not code:
+                changed.append(name)
+                function.__code__ = code
         return changed
 
 

@@ -5,6 +5,7 @@ job names, a line for each event: the job's token, a space and JSON. When this p
 knows where it was.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -12,7 +13,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -58,6 +59,7 @@ def work(job: dict[str, Any], tell: Any) -> None:
     """
     # As in a notebook's kernel, but last: a file of the learner's must not take the place of a module that tests use.
     sys.path.append(os.getcwd())
+    restore_surroundings = _surroundings()
     runner = Runner()
     sys.modules["__main__"] = runner.main  # where dataclasses and pickle look a class's module up
     with silent_cards():
@@ -79,6 +81,7 @@ def work(job: dict[str, Any], tell: Any) -> None:
             tell("cell_failed", cell=failure.cell, error=failure.error)
         _tell_tampering(guard, running, tell)
 
+    restore_surroundings()
     # The modules exist as files only while pytest imports them: an answer that looks for them finds none.
     with tempfile.TemporaryDirectory() as folder:
         _run_checks(job, Path(folder), runner, tell)
@@ -124,6 +127,19 @@ def _flags(tests: Sequence[Test], namespace: dict[str, Any]) -> dict[str, list[d
         own = [test for test in tests if test.number == number]
         flags[number] = [dataclasses.asdict(shortcut) for shortcut in shortcuts_of(own, namespace)]
     return flags
+
+
+def _surroundings() -> Callable[[], None]:
+    """Return what brings back the folder, the variables and the search path of now; what was added stays, behind."""
+    folder, variables, paths = os.getcwd(), dict(os.environ), list(sys.path)
+
+    def restore() -> None:
+        with contextlib.suppress(OSError):  # it may have been removed
+            os.chdir(folder)
+        os.environ.update(variables)
+        sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
+
+    return restore
 
 
 def _tell_tampering(guard: Guard, cell: int, tell: Any) -> None:
