@@ -317,6 +317,7 @@ def fork(
     limits: Limits | None = None,
     hidden: Sequence[str | os.PathLike] = (),
     readable: Sequence[str | os.PathLike] = (),
+    importable: Sequence[str | os.PathLike] | None = None,
     keep: Sequence[int] = (),
     how: str | None = None,
 ) -> "Process":
@@ -331,7 +332,8 @@ def fork(
         folder: where it runs and the one place where it may write; must exist.
         limits: what it may use.
         hidden: files and folders that it must not read.
-        readable: as for `run`; the folders of `sys.path` are readable too.
+        readable: as for `run`.
+        importable: folders that are readable too, so that it can import from them; None: those of `sys.path`.
         keep: descriptors that it inherits, pipes for events for example; all others are closed.
         how: "namespaces" or "limits only" to insist on one; None takes the best that works.
 
@@ -345,7 +347,7 @@ def fork(
             f"Only a process with one thread can be copied safely; this one has {threads}. Fork before the first "
             f"computation, and set OPENBLAS_NUM_THREADS=1 before NumPy is imported."
         )
-    paths = [path for path in sys.path if path and os.path.exists(path)]
+    paths = [path for path in (sys.path if importable is None else importable) if path]
     plan = _plan("fork", how, folder, limits, hidden, (*_interpreter(), *paths, *readable))
     sys.stdout.flush()
     sys.stderr.flush()

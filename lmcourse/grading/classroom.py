@@ -1,5 +1,6 @@
 """Grades a class: each submission isolated, several at a time, and only what has changed since the last run."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmcourse import __version__
 from lmcourse.files import write_text
@@ -24,6 +25,7 @@ from lmcourse.grading.grader import (
     ExerciseGrade,
     GradingError,
     Report,
+    confined_environment,
     grade,
 )
 from lmcourse.grading.handed_in import ClassError, Submission
@@ -32,6 +34,9 @@ from lmcourse.grading.outcomes import Outcome, Test
 from lmcourse.grading.shortcuts import Shortcut
 from lmcourse.grading.submissions import Graded
 from lmcourse.paths import PACKAGE, course_root
+
+if TYPE_CHECKING:
+    from lmcourse.grading.warm import Warm
 
 JOURNAL = "journal.jsonl"
 
@@ -98,13 +103,14 @@ def grade_class(
         processes=limits.processes,
     )
     kept = _Journal(journal)
-    grading = _Class(chapter, hidden, limits, confinement, {} if again else kept.entries)
     results: dict[int, Graded] = {}
-    for number, (key, graded) in _in_parallel(grading.grade, submissions, jobs):
-        results[number] = graded
-        if key:
-            kept.add(key, graded)
-        on_graded(graded)
+    with _warm(chapter, hidden, jobs) as warm:
+        grading = _Class(chapter, hidden, limits, confinement, {} if again else kept.entries, warm)
+        for number, (key, graded) in _in_parallel(grading.grade, submissions, jobs):
+            results[number] = graded
+            if key:
+                kept.add(key, graded)
+            on_graded(graded)
     return [results[number] for number in range(len(submissions))]
 
 
@@ -151,12 +157,16 @@ class _Class:
         limits: Limits,
         confinement: Confinement,
         known: dict[str, dict[str, Any]],
+        warm: "Sequence[Warm]" = (),
     ):
         self.chapter = chapter
         self.hidden = hidden
         self.limits = limits
         self.confinement = confinement
         self.known = known
+        self._warm: queue.SimpleQueue[Warm] = queue.SimpleQueue()  # those that nobody uses now
+        for process in warm:
+            self._warm.put(process)
         self._rules = hashlib.sha256(
             json.dumps([__version__, chapter.stem, dataclasses.asdict(limits)]).encode()
         )
@@ -206,15 +216,47 @@ class _Class:
         return dataclasses.replace(report, notebook=submission.source)
 
     def _graded(self, notebook: Path) -> Report:
-        return grade(
-            notebook,
-            self.chapter,
-            test_seconds=self.limits.test_seconds,
-            cell_seconds=self.limits.cell_seconds,
-            total_seconds=self.limits.total_seconds,
-            hidden=self.hidden,
-            confinement=self.confinement,
-        )
+        with self._a_warm_process() as warm:
+            return grade(
+                notebook,
+                self.chapter,
+                test_seconds=self.limits.test_seconds,
+                cell_seconds=self.limits.cell_seconds,
+                total_seconds=self.limits.total_seconds,
+                hidden=self.hidden,
+                confinement=self.confinement,
+                warm=warm,
+            )
+
+    @contextlib.contextmanager
+    def _a_warm_process(self) -> "Iterator[Warm | None]":
+        """Borrow one that is ready, if there are any."""
+        try:
+            warm = self._warm.get_nowait()
+        except queue.Empty:
+            yield None
+            return
+        try:
+            yield warm if warm.ready() else None
+        finally:
+            self._warm.put(warm)
+
+
+@contextlib.contextmanager
+def _warm(chapter: Chapter, hidden: Path | None, jobs: int) -> "Iterator[Sequence[Warm]]":
+    """Provide a process to copy for each job, where copies can be isolated."""
+    from lmcourse.grading.warm import Warm, expensive_imports, possible
+
+    if not possible():
+        yield []
+        return
+    sources = [checks.read_text(encoding="utf-8") for checks in (chapter.checks, hidden) if checks]
+    for notebook in (chapter.exercises, course_root() / "solutions" / chapter.exercises.name):
+        if notebook.exists():
+            sources += read_notebook(notebook).code
+    with contextlib.ExitStack() as stack:
+        modules, environment = expensive_imports(sources), confined_environment()
+        yield [stack.enter_context(Warm(modules, environment)) for _ in range(jobs)]
 
 
 def _in_parallel(

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmcourse.grading.chapters import Chapter, chapter_number_in, find_chapter
 from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
@@ -23,6 +23,10 @@ from lmcourse.grading.outcomes import CRASHED, MISSING, PASSED, TOO_SLOW, Outcom
 from lmcourse.grading.shortcuts import Shortcut
 from lmcourse.grading.tampering import suspicious
 from lmcourse.paths import PACKAGE, cache_root
+
+if TYPE_CHECKING:
+    from lmcourse.grading.warm import Warm, WarmProcess
+    from lmcourse.sandbox import Completed, Process
 
 # A cell may import TensorFlow, which takes up to 10 s on a busy machine, and train something small.
 CELL_SECONDS = 60.0
@@ -33,6 +37,7 @@ GRACE_SECONDS = 3.0
 START_SECONDS = 60.0
 # The longest event, a list of a chapter's tests, has tens of kilobytes.
 _LINE_BYTES = 4_000_000
+_DONE = "done"
 
 
 class GradingError(Exception):
@@ -167,6 +172,7 @@ def grade(
     total_seconds: float = TOTAL_SECONDS,
     hidden: Path | None = None,
     confinement: Confinement | None = None,
+    warm: "Warm | None" = None,
 ) -> Report:
     """Grade one notebook.
 
@@ -184,6 +190,7 @@ def grade(
         total_seconds: how long everything may take; tests that are not reached count as too slow.
         hidden: a module of further checks, the teacher's own.
         confinement: what the code is kept from; None: nothing.
+        warm: a process to copy instead of starting a fresh one; for confined code only.
 
     Raises:
         GradingError: if the notebook or its checks cannot be run, or it defines none of the answers.
@@ -204,6 +211,7 @@ def grade(
         time.monotonic() + total_seconds,
         hidden,
         confinement,
+        warm,
     )
     grading.run()
     if not grading.defined:
@@ -246,6 +254,7 @@ class _Grading:
         deadline: float,
         hidden: Path | None = None,
         confinement: Confinement | None = None,
+        warm: "Warm | None" = None,
     ):
         self.notebook = notebook
         self.contents = contents
@@ -255,6 +264,7 @@ class _Grading:
         self.deadline = deadline
         self.checks = [chapter.checks, *([hidden] if hidden else [])]
         self.confinement = confinement
+        self.warm = warm
         self.tests: list[Test] = []
         self.outcomes: dict[str, Outcome] = {}
         self.defined: set[str] = set()
@@ -348,54 +358,77 @@ class _Grading:
                 self._take(event)
 
     def _one_confined_process(self, job: dict[str, Any], confinement: Confinement) -> tuple[str, str] | None:
-        from lmcourse import sandbox
+        from lmcourse.grading.warm import WarmError
+        from lmcourse.sandbox import OUT_OF_MEMORY, TOO_MANY_PROCESSES, SandboxError
 
+        try:
+            try:
+                completed = self._follow(job, confinement)
+            except WarmError:
+                self.warm = self.running = None  # what it was at is no fault of the submission's
+                completed = self._follow(job, confinement)
+        except SandboxError as error:
+            raise GradingError(f"{self.notebook.name} could not be isolated: {error}") from None
+        self.over_a_limit = completed.why in (OUT_OF_MEMORY, TOO_MANY_PROCESSES)
+        if completed.why == _DONE:
+            return None
+        if completed.why == TOO_SLOW:
+            return TOO_SLOW, "did not stop when its time was up"
+        return CRASHED, f"the process was ended: {completed.why}" if completed.why else _how(completed)
+
+    def _follow(self, job: dict[str, Any], confinement: Confinement) -> "Completed":
+        """Take the events of one confined process, and return how it ended."""
         inbox = _Inbox()
         done = False
-        process: sandbox.Process
+        process: Process | WarmProcess
 
         def listen(data: bytes) -> None:
             nonlocal done
             for event in inbox.events(data):
                 if event["event"] == "done":
                     done = True
-                    process.kill("done")
+                    process.kill(_DONE)
                 else:
                     self._take(event)
                     process.due = time.monotonic() + self._patience()
 
         heard, told = os.pipe()
         try:
-            with sandbox.start(
-                [sys.executable, "-P", "-m", "lmcourse.grading.worker"],
-                folder=self.notebook.parent,
-                limits=sandbox.Limits(
-                    seconds=max(0.001, self._patience()),
-                    cpu_seconds=2 * TOTAL_SECONDS,
-                    memory=confinement.memory,
-                    processes=confinement.processes,
-                ),
-                hidden=confinement.hidden,
-                readable=(PACKAGE, cache_root()),
-                input=json.dumps({**job, "token": inbox.token, "events": told}),
-                env=_confined_environment(),
-                keep=(told,),
-            ) as process:
+            with self._start({**job, "token": inbox.token}, told, confinement) as process:
                 os.close(told)
                 told = -1
                 completed = process.wait({heard: listen})
-        except sandbox.SandboxError as error:
-            raise GradingError(f"{self.notebook.name} could not be isolated: {error}") from None
         finally:
             os.close(heard)
             if told >= 0:
                 os.close(told)
-        self.over_a_limit = completed.why in (sandbox.OUT_OF_MEMORY, sandbox.TOO_MANY_PROCESSES)
-        if done:
-            return None
-        if completed.why == TOO_SLOW:
-            return TOO_SLOW, "did not stop when its time was up"
-        return CRASHED, f"the process was ended: {completed.why}" if completed.why else _how(completed)
+        return dataclasses.replace(completed, why=_DONE) if done else completed
+
+    def _start(self, job: dict[str, Any], told: int, confinement: Confinement) -> "Process | WarmProcess":
+        """Start a confined worker that tells its events to a descriptor."""
+        from lmcourse import sandbox
+
+        limits = sandbox.Limits(
+            seconds=max(0.001, self._patience()),
+            cpu_seconds=2 * TOTAL_SECONDS,
+            memory=confinement.memory,
+            processes=confinement.processes,
+        )
+        places = {
+            "folder": self.notebook.parent,
+            "hidden": confinement.hidden,
+            "readable": (PACKAGE, cache_root()),
+        }
+        if self.warm is not None:
+            return self.warm.start(json.dumps(job), told, limits=limits, **places)
+        return sandbox.start(
+            [sys.executable, "-P", "-m", "lmcourse.grading.worker"],
+            input=json.dumps({**job, "events": told}),
+            env=confined_environment(),
+            keep=(told,),
+            limits=limits,
+            **places,
+        )
 
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.pop("event")
@@ -570,7 +603,7 @@ def _process(job: dict[str, Any], folder: Path) -> Iterator[_Process]:
         process.stop()
 
 
-def _confined_environment() -> dict[str, str]:
+def confined_environment() -> dict[str, str]:
     """Return what a confined worker needs; nothing else of this process's environment is told to it."""
     return {
         **{

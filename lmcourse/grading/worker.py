@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from lmcourse.grading.cards import shortcuts_of
 from lmcourse.grading.engine import ChecksError, run_checks
@@ -29,13 +29,24 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 def main() -> None:
     """Do the job on standard input."""
     _die_with_parent()
-    job = json.load(sys.stdin)
+    serve(sys.stdin)
+
+
+def serve(orders: TextIO, events: int = 1) -> NoReturn:
+    """Do one job, and end this process.
+
+    Args:
+        orders: holds the job; closed when it has been read.
+        events: the descriptor to write events to, unless the job names one.
+    """
+    with orders:
+        job = json.load(orders)
     token = job.pop("token")
-    events = _take_over_streams(job.pop("events", 1))
+    stream = _take_over_streams(job.pop("events", events))
 
     def tell(event: str, **what: Any) -> None:
         # The first line break ends whatever the notebook's code may have written here.
-        print(f"\n{token} {json.dumps({'event': event, **what})}", file=events, flush=True)
+        print(f"\n{token} {json.dumps({'event': event, **what})}", file=stream, flush=True)
 
     try:
         work(job, tell)
