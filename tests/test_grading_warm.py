@@ -41,12 +41,15 @@ HOSTILE = {
         LAST,
     ],
     "memory bomb": ["def double(number):\n    held = b'x' * 2_000_000_000\n    return 6", LAST],
+    # It waits, so that it is still at it when the processes are counted.
     "many processes": [
-        "import os, time\nfor _ in range(60):\n    if os.fork() == 0:\n        time.sleep(9)",
+        DOUBLE,
+        "import os, time\nfor _ in range(60):\n    if os.fork() == 0:\n        break\ntime.sleep(9)",
         LAST,
     ],
     "reads the checks": [f"text = open({str(hidden_places()[0] / 'ch01_ngram.py')!r}).read()", DOUBLE, LAST],
     "patches": ["import numpy as np\nnp.allclose = lambda *a: True", DOUBLE, LAST],
+    "asks": ["input()", DOUBLE, LAST],
     "magics": ["%matplotlib inline\n!ls", DOUBLE, LAST],
     "too much output": ["import os\nos.write(1, b'x' * 2_000_000)", DOUBLE, LAST],
 }
@@ -120,6 +123,20 @@ def memory(pid):
                 file.seek(begin)
                 held.append(file.read(end - begin))
     return b"".join(held)
+
+
+def test_no_descriptor_leads_an_answer_to_the_checks(chapter, warm):
+    assert warm.ready()
+    cell = """
+import contextlib, os
+for descriptor in range(256):
+    with contextlib.suppress(OSError):
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        assert b"hint" + b"=" not in os.read(descriptor, 100_000), descriptor
+"""
+    result = graded([cell, DOUBLE, LAST], chapter, warm)
+    assert result["failed_cells"] == []
+    assert result["points"] == 3
 
 
 def test_copies_do_not_share_random_numbers(chapter, warm):

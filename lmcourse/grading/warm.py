@@ -334,7 +334,9 @@ def _work(job: int, events: int) -> None:
     import numpy as np
 
     np.random.seed()  # noqa: NPY002 - a fresh process would have a state of its own
-    worker.serve(os.fdopen(job, encoding="utf-8"), events)
+    with os.fdopen(job, encoding="utf-8") as file:  # closed before the answers run: it holds the checks
+        contents = json.load(file)
+    worker.serve(contents, events)
 
 
 if __name__ == "__main__":

@@ -29,18 +29,16 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 def main() -> None:
     """Do the job on standard input."""
     _die_with_parent()
-    serve(sys.stdin)
+    serve(json.load(sys.stdin))
 
 
-def serve(orders: TextIO, events: int = 1) -> NoReturn:
+def serve(job: dict[str, Any], events: int = 1) -> NoReturn:
     """Do one job, and end this process.
 
     Args:
-        orders: holds the job; closed when it has been read.
+        job: as for `work`, with the events' token.
         events: the descriptor to write events to, unless the job names one.
     """
-    with orders:
-        job = json.load(orders)
     token = job.pop("token")
     stream = _take_over_streams(job.pop("events", events))
 
