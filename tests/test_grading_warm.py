@@ -41,7 +41,7 @@ HOSTILE = {
         LAST,
     ],
     "memory bomb": ["def double(number):\n    held = b'x' * 2_000_000_000\n    return 6", LAST],
-    # It waits, so that it is still at it when the processes are counted.
+    # It waits, so that it is still at it when the processes are counted, which takes long on a busy machine.
     "many processes": [
         DOUBLE,
         "import os, time\nfor _ in range(60):\n    if os.fork() == 0:\n        break\ntime.sleep(9)",
@@ -75,7 +75,7 @@ def graded(cells, chapter, warm, memory=500_000_000, **options):
         patch.setattr(grader, "GRACE_SECONDS", 0.5)
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         nbformat.write(notebook, folder / "a.ipynb")
-        limits = {"test_seconds": 1, "cell_seconds": 2, **options}
+        limits = {"test_seconds": 1, "cell_seconds": 30, **options}
         report = grade(folder / "a.ipynb", chapter, confinement=confinement, warm=warm, **limits)
     return {**report.as_json(), "notebook": ""}
 
