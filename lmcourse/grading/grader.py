@@ -293,11 +293,13 @@ class _Grading:
         """Tell, once of each cell or test, that what was running may not be what passed a limit.
 
         Memory and processes are counted now and then: what took them may have ended a moment before, with its outcome
-        told. Then the next process gets past it without; if it was no other's fault, it will happen again.
+        told. Then the next process gets past it without; if it was no other's fault, it will happen again. The last
+        cell that failed may have left processes behind, so the next process leaves it out.
         """
         if not self.over_a_limit or self.running in self.tried_again:
             return False
         self.tried_again.append(self.running)
+        self.given_up.update(sorted(set(self.failed_cells) - self.given_up)[-1:])
         return True
 
     def failures(self) -> list[CellFailure]:

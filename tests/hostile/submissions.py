@@ -87,7 +87,7 @@ SUBMISSIONS = {
     "fork bomb": prank(
         "import os, time\n"
         "for _ in range(100):\n    if os.fork() == 0:\n        time.sleep(20)\n        os._exit(0)\n"
-        "time.sleep(2)",
+        "time.sleep(20)",
         "os.fork",
     ),
     "memory bomb": answer("kept = [bytearray(b'x' * 50_000_000) for _ in range(24)]\nreturn 2 * number"),
