@@ -5,6 +5,7 @@ import itertools
 import os
 from pathlib import Path
 
+from lmcourse.chapters import two_digits
 from lmcourse.cli import UsageError
 from lmcourse.files import replacing
 from lmcourse.paths import course_root
@@ -69,8 +70,7 @@ def copy_stub(stub: Path, folder: Path) -> Path:
 
 
 def _find(chapter: str, stubs: dict[str, Path]) -> Path:
-    digits = chapter.removeprefix("ch")
-    number = f"{int(digits):02}" if digits.isdecimal() else chapter
+    number = two_digits(chapter)
     if number not in stubs:
         raise UsageError(
             f"there is no chapter {chapter!r} with exercises; there is {', '.join(stubs) or 'none yet'}."
