@@ -1,0 +1,230 @@
+"""The base of every neural model of the next token: scoring and a default loss, over one `call`.
+
+Letters for shapes: `B` rows, `T` time (tokens in a row), `V` vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike, NDArray
+
+from lmcourse.core import LanguageModel, check_ids, document_ids
+
+# Logits computed in one call: 2^23 float32 numbers are 32 MiB, and the softmax holds about two more such arrays.
+LOGITS_PER_CALL = 2**23
+
+# Tokens read in one call, which bounds the activations of a model whose vocabulary is small.
+TOKENS_PER_CALL = 2**13
+
+
+class NeuralLanguageModel(keras.Model, LanguageModel):
+    """A Keras model of the next token, which is a `LanguageModel` too.
+
+    A subclass defines `call(ids, training=None)`: from int32 ids of shape (B, T) to logits of shape (B, T, V), where
+    the logits at position t are of the token that *follows* `ids[:, t]`. It has to be causal: what stands to the
+    right of a position must not change its logits. Then padding on the right is harmless, and needs no mask.
+
+    Training shifts by one: the model reads `start_id` and all tokens but the last, and predicts all tokens.
+    `lmcourse.training`'s batches are of this form.
+
+    Attributes:
+        vocab_size: V; the subclass sets it.
+        start_id: the id that is read before the first token of a document.
+        max_length: the most tokens that the model reads at once, or None if there is no limit.
+
+    Example:
+        >>> class Bigram(NeuralLanguageModel):
+        ...     def __init__(self, vocab_size, **kwargs):
+        ...         super().__init__(**kwargs)
+        ...         self.vocab_size = vocab_size
+        ...         self.table = keras.layers.Embedding(vocab_size, vocab_size, embeddings_initializer="zeros")
+        ...     def call(self, ids, training=None):
+        ...         return self.table(ids)  # (B, T, V)
+        >>> model = Bigram(vocab_size=4)
+        >>> np.exp(model.token_log_probs([[1, 3, 2]])).round(6).tolist()
+        [[0.25, 0.25, 0.25]]
+    """
+
+    start_id: int = 0
+    max_length: int | None = None
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **options: Any) -> None:
+        """Prepare for training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: a Keras optimizer or its name.
+            loss: default: the cross-entropy of the next token from logits, averaged over the tokens whose
+                sample weight is not zero. Its unit is the nat per token.
+            **options: the other arguments of `keras.Model.compile`.
+        """
+        super().compile(optimizer=optimizer, loss=next_token_loss() if loss is None else loss, **options)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as it was when it was saved; Keras asks for this method where `compile` has its own defaults."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def token_log_probs(self, ids: ArrayLike, mask: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Score each token of each row given the tokens to its left; see `LanguageModel.token_log_probs`.
+
+        The logits of a few rows exist at a time, and only the log-probability of the token that came leaves the
+        compiled graph.
+
+        Args:
+            ids: integers of shape (B, T).
+            mask: bool of shape (B, T), True where the token counts.
+
+        Returns:
+            ln P(ids[b, t] | ids[b, :t]) of shape (B, T), in nats, computed in float32; 0 where masked.
+
+        Raises:
+            ValueError: if ids or mask is not right, or a row has more than `max_length` tokens.
+        """
+        ids, mask = check_ids(ids, self.vocab_size, mask)
+        self._check_length(ids.shape[1], "ids must have at most max_length = {} tokens a row")
+        log_probs = np.zeros(ids.shape)
+        if not ids.size:
+            return log_probs
+        inputs = np.concatenate([np.full((len(ids), 1), self.start_id), ids[:, :-1]], axis=1)  # (B, T)
+        score = self._graphs().score
+        for rows, (x, y) in self._sub_batches(inputs, ids):
+            log_probs[rows] = score(x, y)[: rows.stop - rows.start, : ids.shape[1]]
+        return np.where(mask, log_probs, 0.0)
+
+    def next_log_probs(self, prefixes: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Return the distribution of the token that follows each prefix; see `LanguageModel.next_log_probs`.
+
+        Args:
+            prefixes: B sequences of ids; their lengths may differ, and be zero.
+
+        Returns:
+            ln P(token | prefix) of shape (B, V), in nats, computed in float32.
+
+        Raises:
+            ValueError: if a prefix holds an id outside 0..V-1, or more than `max_length - 1` tokens.
+        """
+        rows = document_ids(prefixes, self.vocab_size, "prefixes")
+        longest = max((len(row) for row in rows), default=0)
+        self._check_length(longest + 1, "prefixes must have, with start_id, at most max_length = {} tokens")
+        inputs = np.full((len(rows), longest + 1), self.start_id)  # what stands behind a prefix is never read
+        for row, prefix in zip(inputs, rows, strict=True):
+            row[1 : len(prefix) + 1] = prefix
+        last = np.array([[len(row)] for row in rows], dtype=np.int64).reshape(-1, 1)  # (B, 1)
+        log_probs = np.empty((len(rows), self.vocab_size))
+        follow = self._graphs().follow
+        for part, (x, position) in self._sub_batches(inputs, last):
+            log_probs[part] = follow(x, position[:, 0])[: part.stop - part.start]
+        return log_probs
+
+    def _check_length(self, length: int, rule: str) -> None:
+        """Raise if the model cannot read so many tokens at once."""
+        if self.max_length is not None and length > self.max_length:
+            raise ValueError(f"{rule.format(self.max_length)}; got {length}. Cut the text into shorter rows.")
+
+    def _sub_batches(self, inputs: NDArray, others: NDArray):
+        """Yield slices of the rows with both arrays cut to them, padded to one of a few sizes, as int32."""
+        width = padded_length(inputs.shape[1], self.max_length)
+        fit = max(1, min(LOGITS_PER_CALL // (width * self.vocab_size), TOKENS_PER_CALL // width))
+        most = min(_floor_power_of_two(fit), _ceil_power_of_two(len(inputs)))
+        for start in range(0, len(inputs), most):
+            rows = slice(start, min(start + most, len(inputs)))
+            height = _ceil_power_of_two(rows.stop - rows.start)
+            yield (
+                rows,
+                (
+                    _padded(inputs[rows], height, width),
+                    _padded(others[rows], height, width if others.shape == inputs.shape else others.shape[1]),
+                ),
+            )
+
+    def _graphs(self) -> "_Graphs":
+        """Return the compiled scoring functions of the model as it is now.
+
+        A graph reads the variables that it was traced with. Where the model has got others since (LoRA, quantization),
+        it is traced anew, lest it go on scoring with the old ones.
+        """
+        key = tuple(id(variable) for variable in self.variables)
+        graphs = getattr(self, "_scoring_graphs", None)
+        if graphs is None or not key or graphs.key != key:
+            graphs = _Graphs(self, key)
+            self._scoring_graphs = graphs
+        return graphs
+
+
+class _Graphs:
+    """The two compiled functions of a model: one trace each, for any number of rows of any length."""
+
+    def __init__(self, model: NeuralLanguageModel, key: tuple[int, ...]):
+        ids = tf.TensorSpec((None, None), tf.int32)
+        self.key = key
+        self.score: Callable = tf.function(
+            lambda x, y: _token_log_probs(_logits(model, x), y),
+            input_signature=[ids, ids],
+            jit_compile=_jit(model),
+        )
+        self.follow: Callable = tf.function(
+            lambda x, last: tf.nn.log_softmax(tf.gather(_logits(model, x), last, batch_dims=1)),  # (B, V)
+            input_signature=[ids, tf.TensorSpec((None,), tf.int32)],
+            jit_compile=_jit(model),
+        )
+
+
+def next_token_loss() -> keras.losses.Loss:
+    """Return the cross-entropy of the next token in nats, averaged over the tokens that count.
+
+    Example:
+        >>> logits, target = np.zeros((1, 2, 8), "float32"), np.array([[3, 0]])
+        >>> loss = next_token_loss()(target, logits, sample_weight=np.array([[1.0, 0.0]]))
+        >>> bool(abs(float(loss) - np.log(8)) < 1e-6)  # padding does not make it smaller
+        True
+    """
+    return keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction="mean_with_sample_weight", name="next_token_loss"
+    )
+
+
+def padded_length(length: int, limit: int | None = None) -> int:
+    """Return the length that a row is padded to: one of about six for each doubling, never above the limit.
+
+    So whatever is compiled for a length is compiled a few times only, and at most a seventh of a row beyond 32
+    tokens is padding.
+
+    Example:
+        >>> [padded_length(length) for length in (1, 17, 65, 100, 1000)]
+        [8, 24, 72, 104, 1024]
+    """
+    step = max(8, _ceil_power_of_two(length) // 16)
+    padded = -(-length // step) * step
+    return padded if limit is None else min(padded, limit)
+
+
+def _logits(model: NeuralLanguageModel, ids: tf.Tensor) -> tf.Tensor:
+    """Return the model's logits in float32: a softmax over a large vocabulary loses too much in half precision."""
+    return tf.cast(model(ids, training=False), tf.float32)  # (B, T, V)
+
+
+def _token_log_probs(logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=ids, logits=logits)  # (B, T)
+
+
+def _jit(model: keras.Model) -> bool:
+    """Return whether the model is compiled with XLA; one that was never compiled is not."""
+    return bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
+
+
+def _padded(array: NDArray, height: int, width: int) -> NDArray[np.int32]:
+    padded = np.zeros((height, width), dtype=np.int32)
+    padded[: array.shape[0], : array.shape[1]] = array
+    return padded
+
+
+def _ceil_power_of_two(number: int) -> int:
+    return 1 << max(0, number - 1).bit_length()
+
+
+def _floor_power_of_two(number: int) -> int:
+    return 1 << (number.bit_length() - 1)
