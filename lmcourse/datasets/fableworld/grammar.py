@@ -94,6 +94,7 @@ class Language:
         questions: pairs of a question's template and the piece that is its answer.
         summary: the template of a summary in one sentence.
         entities: for the name of a form, the type of the entity it mentions.
+        join: the tokens of a mention or an answer, which is no sentence, to text.
     """
 
     code: str
@@ -105,6 +106,7 @@ class Language:
     questions: Sequence[tuple[str, str]]
     summary: str
     entities: Mapping[str, str]
+    join: Callable[[Iterable[str]], str] = " ".join
 
     def render(self, template: str, slots: Mapping[str, str]) -> tuple[str, ...]:
         """Return the tokens of a template that stands outside the story."""

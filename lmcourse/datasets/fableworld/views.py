@@ -75,9 +75,12 @@ def entities(story: Story) -> tuple[Entity, ...]:
         >>> sorted({entity.type for entity in entities(story)})
         ['ANIMAL', 'PERSON', 'PLACE']
     """
-    types = language_named(story.language).entities
+    language = language_named(story.language)
+    types = language.entities
     return tuple(
-        Entity(span.start, span.stop, types[span.piece.form], " ".join(story.tokens[span.start : span.stop]))
+        Entity(
+            span.start, span.stop, types[span.piece.form], language.join(story.tokens[span.start : span.stop])
+        )
         for span in story.spans
         if span.piece.form in types
     )
@@ -108,7 +111,7 @@ def questions(story: Story) -> tuple[Question, ...]:
         span = _first_mention(story, answer)
         words = story.tokens[span.start : span.stop]
         asked = language.detokenize(language.render(template, story.slots))
-        found.append(Question(asked, " ".join(words), span.start, span.stop))
+        found.append(Question(asked, language.join(words), span.start, span.stop))
     return tuple(found)
 
 
