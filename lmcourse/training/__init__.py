@@ -1,6 +1,28 @@
-"""What every chapter that trains needs."""
+"""What every chapter that trains needs: a base for neural language models, batches, `fit` and checkpoints.
+
+A neural model of the next token is a `NeuralLanguageModel`, which scores and generates like any other
+`LanguageModel`. `DocumentBatches` or `StreamBatches` give it text, and `fit` trains it:
+
+    model.compile(optimizer=keras.optimizers.AdamW(1e-3, global_clipnorm=1.0))
+    history = fit(model, DocumentBatches(train, 32), steps=1000, validation=held_out, checkpoint="run.ckpt")
+
+`keras.utils.set_random_seed` before the model is made makes a run repeatable; to the bit on one machine.
+"""
 
 from lmcourse.training.batches import Batches, DocumentBatches, StreamBatches
+from lmcourse.training.checkpoint import Checkpoint, CheckpointError, Extra
+from lmcourse.training.fitting import History, fit
 from lmcourse.training.language_model import NeuralLanguageModel, next_token_loss
 
-__all__ = ["Batches", "DocumentBatches", "NeuralLanguageModel", "StreamBatches", "next_token_loss"]
+__all__ = [
+    "Batches",
+    "Checkpoint",
+    "CheckpointError",
+    "DocumentBatches",
+    "Extra",
+    "History",
+    "NeuralLanguageModel",
+    "StreamBatches",
+    "fit",
+    "next_token_loss",
+]
