@@ -8,12 +8,13 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 from lmcourse.datasets.fableworld import world as fable_world
+from lmcourse.datasets.fableworld.chinese import CHINESE
 from lmcourse.datasets.fableworld.english import ENGLISH
 from lmcourse.datasets.fableworld.french import FRENCH
 from lmcourse.datasets.fableworld.grammar import Automaton, Language, Node, Piece
 from lmcourse.datasets.fableworld.slots import World
 
-LANGUAGES: dict[str, Language] = {language.code: language for language in (ENGLISH, FRENCH)}
+LANGUAGES: dict[str, Language] = {language.code: language for language in (ENGLISH, FRENCH, CHINESE)}
 
 Split = Literal["train", "validation", "test"]
 
