@@ -23,6 +23,9 @@ from lmcourse.paths import PACKAGE
 if TYPE_CHECKING:
     from lmcourse.grading.reports import Similarities
 
+_CLASS_COLUMNS = ("Learner", "Points", "To look at", "Not passed")
+_PORTION = 50
+
 _STYLES = {PASSED: "green", NOT_IMPLEMENTED: "yellow", MISSING: "yellow"}
 
 
@@ -196,16 +199,12 @@ def _holds_the_course(path: Path) -> bool:
 
 
 def _similarities(submissions: Sequence[Submission], chapter: Chapter) -> "Similarities | None":
-    from lmcourse.grading.reports import answers_in, find_similar
+    from lmcourse.grading.reports import Answers, find_similar
 
     if not chapter.exercises.exists():
         return None
-    given = read_notebook(chapter.exercises)
-    answers = {}
-    for submission in submissions:
-        if submission.notebook is not None:
-            with contextlib.suppress(NotebookError):
-                answers[submission.learner] = answers_in(read_notebook(submission.notebook), given)
+    notebooks = {one.learner: one.notebook for one in submissions if one.notebook is not None}
+    answers = Answers(notebooks, read_notebook(chapter.exercises))
     return find_similar(answers) if len(answers) > 1 else None
 
 
@@ -228,25 +227,43 @@ def _progress(total: int) -> Iterator[Callable[[Graded], None]]:
 
 
 def print_class(graded: Sequence[Graded]) -> None:
-    """Print a table with a line for each learner."""
+    """Print a table with a line for each learner, in portions: memory must not grow with the class."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    faults = sum(bool(one.fault) for one in graded)
-    title = f"{len(graded)} submissions" + (f", {faults} of them could not be graded" if faults else "")
-    table = Table(title=title)
-    for column in ("Learner", "Points", "To look at", "Not passed"):
-        table.add_column(column, justify="right" if column == "Points" else "left")
+    faults, widths = 0, [len(heading) for heading in _CLASS_COLUMNS]
     for one in graded:
-        if one.report is None:
-            table.add_row(Text(one.learner), "", "", Text(one.fault, style="red"))
-            continue
-        flags = sum(len(exercise.flags) for exercise in one.report.exercises)
-        failed = [exercise.number for exercise in one.report.exercises if exercise.state != PASSED]
-        points = f"{one.points:g} of {one.report.out_of:g}"
-        table.add_row(Text(one.learner), points, str(flags or ""), Text(", ".join(failed)))
-    Console().print(table)
+        faults += bool(one.fault)
+        widths = [max(width, len(cell)) for width, cell in zip(widths, _class_row(one), strict=True)]
+    console = Console()
+    widths = _fitting(widths, console.width)
+    title = f"{len(graded)} submissions" + (f", {faults} of them could not be graded" if faults else "")
+    for start in range(0, max(1, len(graded)), _PORTION):
+        table = Table(title=None if start else title, show_header=not start, show_edge=False)
+        for heading, width in zip(_CLASS_COLUMNS, widths, strict=True):
+            table.add_column(heading, justify="right" if heading == "Points" else "left", width=width)
+        for one in graded[start : start + _PORTION]:
+            *cells, why = map(Text, _class_row(one))
+            why.stylize("red" if one.fault else "")
+            table.add_row(*cells, why)
+        console.print(table)
+
+
+def _fitting(widths: Sequence[int], width: int) -> list[int]:
+    """Return what the columns get of a line: the same in every portion of the table, so that its rules meet."""
+    learner, points, flags, why = widths
+    room = width - 3 * (len(widths) - 1)  # a rule and a space on either side between two columns
+    learner = min(learner, max(10, room // 3))
+    return [learner, points, flags, min(why, max(10, room - learner - points - flags))]
+
+
+def _class_row(one: Graded) -> list[str]:
+    if one.report is None:
+        return [one.learner, "", "", one.fault]
+    flags = sum(len(exercise.flags) for exercise in one.report.exercises)
+    failed = [exercise.number for exercise in one.report.exercises if exercise.state != PASSED]
+    return [one.learner, f"{one.points:g} of {one.report.out_of:g}", str(flags or ""), ", ".join(failed)]
 
 
 def _hidden_checks(folder: Path, chapter: Chapter) -> Path:

@@ -15,23 +15,20 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lmcourse import __version__
-from lmcourse.files import write_text
 from lmcourse.grading.chapters import Chapter, UnknownChapter, chapter_number_in, find_chapter
 from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
 from lmcourse.grading.grader import (
     CELL_SECONDS,
     TOTAL_SECONDS,
     Confinement,
-    ExerciseGrade,
     GradingError,
     Report,
     confined_environment,
     grade,
 )
 from lmcourse.grading.handed_in import ClassError, Submission
-from lmcourse.grading.notebook import CellFailure, NotebookError, read_notebook
-from lmcourse.grading.outcomes import Outcome, Test
-from lmcourse.grading.shortcuts import Shortcut
+from lmcourse.grading.journal import Grades, Journal
+from lmcourse.grading.notebook import NotebookError, read_notebook
 from lmcourse.grading.submissions import Graded
 from lmcourse.paths import PACKAGE, course_root
 
@@ -71,7 +68,7 @@ def grade_class(
     again: bool = False,
     secret: Sequence[Path] = (),
     on_graded: Callable[[Graded], None] = lambda graded: None,
-) -> list[Graded]:
+) -> Grades:
     """Grade what a class handed in.
 
     What cannot be graded becomes a `Graded` with a fault; nothing in a submission ends the run. Every grade is kept
@@ -89,7 +86,7 @@ def grade_class(
         on_graded: called after each, in this thread.
 
     Returns:
-        The grades, in the order of the submissions.
+        The grades, in the order of the submissions, to be read from the journal one at a time.
 
     Raises:
         ValueError: if jobs is not above zero.
@@ -102,16 +99,16 @@ def grade_class(
         memory=limits.memory,
         processes=limits.processes,
     )
-    kept = _Journal(journal)
-    results: dict[int, Graded] = {}
+    kept = Journal(journal)
+    grades = Grades(kept, submissions)
     with _warm(chapter, hidden, jobs) as warm:
-        grading = _Class(chapter, hidden, limits, confinement, {} if again else kept.entries, warm)
-        for number, (key, graded) in _in_parallel(grading.grade, submissions, jobs):
-            results[number] = graded
-            if key:
-                kept.add(key, graded)
+        grading = _Class(chapter, hidden, limits, confinement, None if again else kept, warm)
+        for number, (key, place, graded) in _in_parallel(grading.grade, submissions, jobs):
+            if key and place is None:
+                place = kept.add(key, graded)
+            grades.set(number, graded, place)
             on_graded(graded)
-    return [results[number] for number in range(len(submissions))]
+    return grades
 
 
 def hidden_places() -> tuple[Path, ...]:
@@ -156,7 +153,7 @@ class _Class:
         hidden: Path | None,
         limits: Limits,
         confinement: Confinement,
-        known: dict[str, dict[str, Any]],
+        known: Journal | None,
         warm: "Sequence[Warm]" = (),
     ):
         self.chapter = chapter
@@ -174,15 +171,16 @@ class _Class:
             self._rules.update(checks.read_bytes() if checks else b"")
             self._rules.update(b"\0")
 
-    def grade(self, submission: Submission) -> tuple[str, Graded]:
-        """Return the key under which the journal keeps the grade ("" where it does not), and the grade."""
+    def grade(self, submission: Submission) -> tuple[str, int | None, Graded]:
+        """Return the key for the journal ("" for what it does not keep), where it has the grade, and the grade."""
         start = time.monotonic()
         key, report, fault, seconds = "", None, submission.fault, 0.0
         if submission.notebook is not None:
             try:
                 key = self._key(submission.notebook)
-                if key in self.known:
-                    return key, _from_json(self.known[key], submission)
+                place = self.known.place(key) if self.known else None
+                if place is not None:
+                    return key, place, self.known.read(place, submission)
                 report = self._report(submission)
             except (GradingError, NotebookError, UnknownChapter) as error:
                 fault = str(error).replace(str(submission.notebook), PurePosixPath(submission.source).name)
@@ -191,7 +189,8 @@ class _Class:
             ) as error:  # a fault of the grader's: the rest of the class must not suffer for it
                 key, fault = "", f"the grader failed: {type(error).__name__}: {error}"
             seconds = time.monotonic() - start
-        return key, Graded(submission.learner, submission.source, report, " ".join(fault.split()), seconds)
+        graded = Graded(submission.learner, submission.source, report, " ".join(fault.split()), seconds)
+        return key, None, graded
 
     def _key(self, notebook: Path) -> str:
         rules = self._rules.copy()
@@ -288,66 +287,6 @@ def _in_parallel(
         if isinstance(result, BaseException):
             raise result
         yield number, result
-
-
-class _Journal:
-    """Grades on disk, a line of JSON each, under a hash of everything that they depend on."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.entries: dict[str, dict[str, Any]] = {}
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, "")
-            return
-        for line in lines:
-            try:
-                entry = json.loads(line)
-                self.entries[entry["key"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue  # the last line of a run that was killed
-        # Without that torn line, so that the next one does not grow onto it, and without grades given twice.
-        write_text(path, "".join(f"{json.dumps(entry)}\n" for entry in self.entries.values()))
-
-    def add(self, key: str, graded: Graded) -> None:
-        """Keep a grade; on disk at once."""
-        if key in self.entries and self.entries[key]["report"] == _as_json(key, graded)["report"]:
-            return
-        self.entries[key] = _as_json(key, graded)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{json.dumps(self.entries[key])}\n")
-
-
-def _as_json(key: str, graded: Graded) -> dict[str, Any]:
-    """Return what the journal keeps, which is more than a record shows: all that makes the same grade again."""
-    report = dataclasses.asdict(graded.report) if graded.report else None
-    # Through JSON, so that tuples compare equal with the lists they become.
-    return json.loads(
-        json.dumps({"key": key, "fault": graded.fault, "seconds": graded.seconds, "report": report})
-    )
-
-
-def _from_json(entry: dict[str, Any], submission: Submission) -> Graded:
-    report = entry["report"]
-    if report is not None:
-        report = Report(
-            submission.source,
-            report["chapter"],
-            [_exercise(exercise) for exercise in report["exercises"]],
-            [CellFailure(**failure) for failure in report["failed_cells"]],
-        )
-    return Graded(submission.learner, submission.source, report, entry["fault"], entry["seconds"])
-
-
-def _exercise(entry: dict[str, Any]) -> ExerciseGrade:
-    tests = [
-        Test(**{**test, "answers": tuple(test["answers"]), "allow": tuple(test["allow"])})
-        for test in entry["tests"]
-    ]
-    outcomes = [Outcome(**outcome) for outcome in entry["outcomes"]]
-    return ExerciseGrade(entry["number"], tests, outcomes, [Shortcut(**flag) for flag in entry["flags"]])
 
 
 def cores() -> int:

@@ -4,10 +4,11 @@ from lmcourse.grading.reports.autograder import gradescope
 from lmcourse.grading.reports.folder import ReportsError, write_reports
 from lmcourse.grading.reports.gradebook import COLUMNS, gradebook
 from lmcourse.grading.reports.record import Provenance, provenance, record
-from lmcourse.grading.reports.similar import Similarities, answers_in, find_similar
+from lmcourse.grading.reports.similar import Answers, Similarities, answers_in, find_similar
 
 __all__ = [
     "COLUMNS",
+    "Answers",
     "Provenance",
     "ReportsError",
     "Similarities",

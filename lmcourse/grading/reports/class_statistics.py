@@ -1,7 +1,7 @@
 """The class as a whole: how the points spread, which exercise fails how, and which hints were needed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lmcourse.grading.chapters import Chapter
 from lmcourse.grading.reports.page import css_class, escape, page, table
@@ -9,10 +9,9 @@ from lmcourse.grading.reports.words import (
     STATES,
     SYMBOLS,
     clean,
-    exercise_numbers,
     notes_on,
     one_line,
-    out_of,
+    overview,
     points_of,
     state_of,
 )
@@ -25,22 +24,24 @@ _WIDTH = 720
 
 def statistics_page(graded: Sequence[Graded], chapter: Chapter) -> str:
     """Return the page of class statistics, which names no learner."""
-    done = [one for one in graded if one.report]
+    whole = overview(graded)
     body = [
         f"<h1>Chapter {int(chapter.number)}: the class in figures</h1>",
-        f'<p class="soft">{len(done)} of {len(graded)} submissions could be graded. No learner is named here.</p>',
+        f'<p class="soft">{len(whole.points)} of {len(graded)} submissions could be graded. '
+        "No learner is named here.</p>",
     ]
-    if done:
+    if whole.points:
         body += [
             "<h2>Points</h2>",
-            _histogram([one.points for one in done], out_of(done)),
+            _histogram(whole.points, whole.out_of),
             "<h2>What became of each exercise</h2>",
-            *_outcomes(done),
+            *_outcomes(graded, whole.numbers),
             "<h2>The hints that were shown most often</h2>",
-            _hints(done),
+            _hints(graded),
         ]
-    body += ["<h2>What could not be graded</h2>", _faults(graded)]
-    return page(f"Chapter {chapter.number}: statistics", body)
+    faults = _faults(graded) if whole.faults else "<p>Everything could be graded.</p>"
+    body += ["<h2>What could not be graded</h2>", faults]
+    return "".join(page(f"Chapter {chapter.number}: statistics", body))
 
 
 def hint_counts(graded: Sequence[Graded]) -> list[tuple[str, str, int]]:
@@ -97,12 +98,11 @@ def _histogram(points: Sequence[float], highest: float) -> str:
     return _svg("".join(shapes), top + height + 50, f"Learners by points. {told}.") + f"<p>{caption}</p>"
 
 
-def _outcomes(graded: Sequence[Graded]) -> list[str]:
+def _outcomes(graded: Iterable[Graded], numbers: Sequence[str]) -> list[str]:
     """Return a bar for each exercise, cut by what became of it, and the same as a table."""
-    numbers = exercise_numbers(graded)
     counts = {number: Counter() for number in numbers}
     for one in graded:
-        for exercise in one.report.exercises:
+        for exercise in one.report.exercises if one.report else ():
             counts[exercise.number][state_of(exercise)] += 1
     left, step = 60, 30
     shapes, told, rows = [], [], []
@@ -155,7 +155,7 @@ def _hints(graded: Sequence[Graded]) -> str:
 def _faults(graded: Sequence[Graded]) -> str:
     faults = Counter(one_line(_impersonal(one), 400) for one in graded if not one.report)
     rows = [[str(count), escape(fault)] for fault, count in faults.most_common(_MOST_HINTS)]
-    return table(["Learners", "Why"], rows, numbers=[0]) if rows else "<p>Everything could be graded.</p>"
+    return table(["Learners", "Why"], rows, numbers=[0])
 
 
 def _impersonal(one: Graded) -> str:

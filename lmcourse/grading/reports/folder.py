@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -12,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lmcourse.files import write_text
+from lmcourse.files import replacing
 from lmcourse.grading.chapters import Chapter
 from lmcourse.grading.reports.class_statistics import statistics_page
 from lmcourse.grading.reports.gradebook import gradebook
@@ -47,7 +46,7 @@ def write_reports(
     takes their place at the end; if that fails the old ones stay. Other files in the folder are left alone.
 
     Args:
-        graded: the class, a learner once.
+        graded: the class, a learner once; read several times, one learner at a time.
         folder: made if it is not there.
         chapter: whose exercises they are.
         columns: of results.csv: plain, canvas or moodle (see `gradebook`).
@@ -61,13 +60,14 @@ def write_reports(
         ValueError: if two submissions are the same learner's, or columns is not known.
         ReportsError: if the folder cannot be written, or its feedback/ holds files that no report wrote.
     """
-    files = page_names(one.learner for one in graded)
+    learners = [one.learner for one in graded]
+    files = page_names(learners)
     assignment = f"Chapter {int(chapter.number)}"
-    texts = {
+    texts: dict[str, Iterable[str]] = {
         "index.html": index_page(graded, chapter, meta, files, similarities),
-        "statistics.html": statistics_page(graded, chapter),
+        "statistics.html": [statistics_page(graded, chapter)],
         "results.csv": gradebook(graded, columns, assignment=assignment),
-        "results.json": json.dumps(record(graded, chapter, meta), indent=2, ensure_ascii=False) + "\n",
+        "results.json": record(graded, chapter, meta),
     }
     if similarities:
         texts["similar.html"] = similar_page(chapter, similarities)
@@ -79,15 +79,15 @@ def write_reports(
         try:
             (draft / "feedback").mkdir(parents=True)
             for one in graded:
-                write_text(draft / "feedback" / files[one.learner], feedback_page(one, chapter))
-            for name, text in texts.items():
-                write_text(draft / name, text)
+                _write(draft / "feedback" / files[one.learner], [feedback_page(one, chapter)])
+            for name, pieces in texts.items():
+                _write(draft / name, pieces)
             _take_places(draft, folder, [*texts, "feedback"])
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise ReportsError(f"{folder} cannot be written: {error.strerror or error}.") from error
-    return [folder / name for name in texts] + [folder / "feedback" / files[one.learner] for one in graded]
+    return [folder / name for name in texts] + [folder / "feedback" / files[learner] for learner in learners]
 
 
 def page_names(learners: Iterable[str]) -> dict[str, str]:
@@ -133,6 +133,11 @@ def _safe(learner: str) -> str:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _write(path: Path, pieces: Iterable[str]) -> None:
+    with replacing(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(pieces)
 
 
 def _refuse_foreign(folder: Path, names: Iterable[str]) -> None:

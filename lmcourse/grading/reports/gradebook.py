@@ -3,15 +3,14 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lmcourse.grading.reports.words import (
     clean,
-    exercise_numbers,
     flags_of,
     notes_on,
     one_line,
-    out_of,
+    overview,
     points_of,
     state_of,
 )
@@ -28,8 +27,10 @@ _CANVAS_FILE = re.compile(r"[^_/]+_(?:LATE_)?(\d+)_\d+_[^/]*$")
 _MOODLE_FOLDER = re.compile(r"(?:^|/)[^/]*_(\d+)_assignsubmission_(?:file|onlinetext)")
 
 
-def gradebook(graded: Sequence[Graded], columns: str = "plain", *, assignment: str = "Chapter") -> str:
-    """Return the class as CSV: UTF-8 without a byte order mark, one row a learner.
+def gradebook(
+    graded: Sequence[Graded], columns: str = "plain", *, assignment: str = "Chapter"
+) -> Iterator[str]:
+    """Return the class as CSV, piece by piece: UTF-8 without a byte order mark, one row a learner.
 
     `plain`: learner, points, out_of, the points of each exercise, flags (how many), fault.
 
@@ -47,7 +48,7 @@ def gradebook(graded: Sequence[Graded], columns: str = "plain", *, assignment: s
     deserves is the teacher's to say. A text that a spreadsheet would run as a formula gets an apostrophe in front.
 
     Args:
-        graded: the class.
+        graded: the class; read several times.
         columns: plain, canvas or moodle.
         assignment: the heading of Canvas's column of grades; with the assignment's ID in parentheses, as in
             "Chapter 1 (4711)", Canvas finds the assignment, otherwise it offers to make one.
@@ -57,58 +58,53 @@ def gradebook(graded: Sequence[Graded], columns: str = "plain", *, assignment: s
     """
     if columns not in COLUMNS:
         raise ValueError(f"columns must be one of {', '.join(COLUMNS)}; got {columns!r}.")
+    return map(_as_csv, COLUMNS[columns](graded, assignment))
+
+
+def _as_csv(row: list[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [_harmless(cell) for cell in row] for row in COLUMNS[columns](graded, assignment)
-    )
+    csv.writer(text, lineterminator="\n").writerow([_harmless(cell) for cell in row])
     return text.getvalue()
 
 
-def _plain(graded: Sequence[Graded], assignment: str) -> list[list[str]]:
-    numbers = exercise_numbers(graded)
-    rows = [["learner", "points", "out_of", *numbers, "flags", "fault"]]
+def _plain(graded: Sequence[Graded], assignment: str) -> Iterator[list[str]]:
+    whole = overview(graded)
+    yield ["learner", "points", "out_of", *whole.numbers, "flags", "fault"]
     for one in graded:
         earned = {e.number: points_of(e.points) for e in one.report.exercises} if one.report else {}
-        rows.append(
-            [
-                one_line(one.learner),
-                points_of(one.points),
-                points_of(out_of(graded)),
-                *(earned.get(number, "") for number in numbers),
-                str(flags_of(one)),
-                one_line(one.fault, 400),
-            ]
-        )
-    return rows
+        yield [
+            one_line(one.learner),
+            points_of(one.points),
+            points_of(whole.out_of),
+            *(earned.get(number, "") for number in whole.numbers),
+            str(flags_of(one)),
+            one_line(one.fault, 400),
+        ]
 
 
-def _canvas(graded: Sequence[Graded], assignment: str) -> list[list[str]]:
-    rows = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", one_line(assignment)]]
+def _canvas(graded: Sequence[Graded], assignment: str) -> Iterator[list[str]]:
+    yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", one_line(assignment)]
     # Canvas tells this row from a student by these words; its export indents them.
-    rows.append(["    Points Possible", "", "", "", "", points_of(out_of(graded))])
+    yield ["    Points Possible", "", "", "", "", points_of(overview(graded).out_of)]
     for one in graded:
         found = _CANVAS_FILE.search(one.source)
         learner = one_line(one.learner)
         grade = points_of(one.points) if one.report else ""
-        rows.append([learner, found[1] if found else "", "", "" if found else learner, "", grade])
-    return rows
+        yield [learner, found[1] if found else "", "", "" if found else learner, "", grade]
 
 
-def _moodle(graded: Sequence[Graded], assignment: str) -> list[list[str]]:
-    rows = [["username", "email", "identifier", "grade", "feedback"]]
+def _moodle(graded: Sequence[Graded], assignment: str) -> Iterator[list[str]]:
+    yield ["username", "email", "identifier", "grade", "feedback"]
     for one in graded:
         learner = one_line(one.learner)
         found = _MOODLE_FOLDER.search(one.source)
-        rows.append(
-            [
-                "" if "@" in learner else learner,
-                learner if "@" in learner else "",
-                f"Participant {found[1]}" if found else "",
-                points_of(one.points) if one.report else "",
-                _feedback(one),
-            ]
-        )
-    return rows
+        yield [
+            "" if "@" in learner else learner,
+            learner if "@" in learner else "",
+            f"Participant {found[1]}" if found else "",
+            points_of(one.points) if one.report else "",
+            _feedback(one),
+        ]
 
 
 def _feedback(one: Graded) -> str:
@@ -127,7 +123,7 @@ def _harmless(cell: str) -> str:
     return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell
 
 
-COLUMNS: dict[str, Callable[[Sequence[Graded], str], list[list[str]]]] = {
+COLUMNS: dict[str, Callable[[Sequence[Graded], str], Iterator[list[str]]]] = {
     "plain": _plain,
     "canvas": _canvas,
     "moodle": _moodle,

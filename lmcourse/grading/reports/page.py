@@ -1,7 +1,8 @@
 """The frame of every page: one style, readable in the dark, on a phone and on paper; nothing from elsewhere."""
 
 import html
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from lmcourse.grading.outcomes import CRASHED, MISSING, NOT_IMPLEMENTED, PASSED, TOO_SLOW, WRONG
 from lmcourse.grading.reports.words import SYMBOLS, clean
@@ -83,15 +84,15 @@ def escape(value: object, limit: int = 2_000) -> str:
     return html.escape(clean(value, limit))
 
 
-def page(title: str, body: Iterable[str], *, kind: str = "") -> str:
-    """Return a whole page.
+def page(title: str, body: Iterable[str], *, kind: str = "") -> Iterator[str]:
+    """Yield a whole page, piece by piece.
 
     Args:
         title: as plain text.
         body: parts that are HTML already.
         kind: "page" for a narrow one, made for reading.
     """
-    lines = [
+    head = [
         "<!DOCTYPE html>",
         '<html lang="en">',
         "<head>",
@@ -104,11 +105,9 @@ def page(title: str, body: Iterable[str], *, kind: str = "") -> str:
         f"<style>{_STYLE}</style>",
         "</head>",
         f'<body class="{kind}">',
-        *body,
-        "</body>",
-        "</html>",
     ]
-    return "\n".join(lines) + "\n"
+    for piece in itertools.chain(head, body, ["</body>", "</html>"]):
+        yield f"{piece}\n"
 
 
 def css_class(state: str) -> str:
@@ -130,6 +129,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: It
         rows: cells that are HTML already.
         numbers: the columns that are set to the right.
     """
+    return "\n".join(long_table(headings, rows, numbers=numbers))
+
+
+def long_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()
+) -> Iterator[str]:
+    """Yield such a table piece by piece, a row each."""
     right = set(numbers)
 
     def cells(tag: str, values: Sequence[str]) -> str:
@@ -140,5 +146,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: It
         )
 
     head = cells("th", [escape(heading) for heading in headings])
-    body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    yield f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>'
+    for row in rows:
+        yield f"<tr>{cells('td', row)}</tr>"
+    yield "</tbody></table></div>"

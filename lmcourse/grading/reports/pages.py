@@ -1,23 +1,23 @@
 """The pages: one for each learner, and for the teacher a table of all and the answers that are alike."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from lmcourse.grading.cards import points_text
 from lmcourse.grading.chapters import Chapter
 from lmcourse.grading.grader import ExerciseGrade
 from lmcourse.grading.outcomes import PASSED
-from lmcourse.grading.reports.page import css_class, escape, page, state_mark, table
+from lmcourse.grading.reports.page import css_class, escape, long_table, page, state_mark, table
 from lmcourse.grading.reports.record import Provenance
 from lmcourse.grading.reports.similar import Pair, Similarities
 from lmcourse.grading.reports.words import (
     NAME_CHARACTERS,
     SYMBOLS,
-    exercise_numbers,
     flags_of,
     notes_on,
     one_line,
-    out_of,
+    overview,
     points_of,
     state_of,
 )
@@ -37,7 +37,7 @@ def feedback_page(one: Graded, chapter: Chapter) -> str:
         body.append(
             f'<section class="card wrong"><h2>This could not be graded</h2><p>{escape(one.fault)}</p></section>'
         )
-        return page(f"{title}: {one_line(one.learner)}", body, kind="page")
+        return "".join(page(f"{title}: {one_line(one.learner)}", body, kind="page"))
     report = one.report
     share = 100 * report.points / report.out_of if report.out_of else 0
     body += [
@@ -47,7 +47,7 @@ def feedback_page(one: Graded, chapter: Chapter) -> str:
     ]
     if report.failed_cells:
         body.append(_failed_cells(one))
-    return page(f"{title}: {one_line(one.learner)}", body, kind="page")
+    return "".join(page(f"{title}: {one_line(one.learner)}", body, kind="page"))
 
 
 def index_page(
@@ -56,23 +56,31 @@ def index_page(
     meta: Provenance,
     files: Mapping[str, str],
     similarities: Similarities | None,
-) -> str:
-    """Return the teacher's page: everybody's points, what to look at, and how the grades came about.
+) -> Iterator[str]:
+    """Yield, piece by piece, the teacher's page: everybody's points, what to look at, how the grades came about.
 
     Args:
-        graded: the class.
+        graded: the class; read several times.
         chapter: whose exercises they are.
         meta: how the grades came about.
         files: the name of each learner's page.
         similarities: what the comparison found, where there was one.
     """
-    mean = sum(one.points for one in graded if one.report) / max(
-        1, sum(one.report is not None for one in graded)
-    )
-    faults = sum(one.report is None for one in graded)
-    summary = f"{len(graded)} submissions, mean {points_of(round(mean, 1))} of {points_text(out_of(graded))}"
-    if faults:
-        summary += f", {faults} could not be graded"
+    return page(f"Chapter {chapter.number}: the class", _index(graded, chapter, meta, files, similarities))
+
+
+def _index(
+    graded: Sequence[Graded],
+    chapter: Chapter,
+    meta: Provenance,
+    files: Mapping[str, str],
+    similarities: Similarities | None,
+) -> Iterator[str]:
+    whole = overview(graded)
+    mean = sum(whole.points) / max(1, len(whole.points))
+    summary = f"{len(graded)} submissions, mean {points_of(round(mean, 1))} of {points_text(whole.out_of)}"
+    if whole.faults:
+        summary += f", {whole.faults} could not be graded"
     links = [
         ("statistics.html", "statistics"),
         ("results.csv", "results.csv"),
@@ -80,23 +88,28 @@ def index_page(
     ]
     if similarities:
         links.insert(1, ("similar.html", f"similar answers ({similarities.total})"))
-    body = [
-        f"<h1>Chapter {int(chapter.number)}: {escape(chapter.name.replace('_', ' '))}</h1>",
-        f'<p class="soft">{escape(summary)}. For the teacher only; the learners\' pages are in feedback/.</p>',
-        "<p>" + " · ".join(f'<a href="{href}">{escape(text)}</a>' for href, text in links) + "</p>",
-        _class_table(graded, files),
-        '<p class="soft">'
-        + " · ".join(f"{symbol} {escape(state)}" for state, symbol in SYMBOLS.items())
-        + "</p>",
-        _faults(graded),
-        _flags(graded),
-        _run(meta),
-    ]
-    return page(f"Chapter {chapter.number}: the class", body)
+    yield f"<h1>Chapter {int(chapter.number)}: {escape(chapter.name.replace('_', ' '))}</h1>"
+    yield (
+        f'<p class="soft">{escape(summary)}. For the teacher only; the learners\' pages are in feedback/.</p>'
+    )
+    yield "<p>" + " · ".join(f'<a href="{href}">{escape(text)}</a>' for href, text in links) + "</p>"
+    yield from _class_table(graded, whole.numbers, files)
+    key = " · ".join(f"{symbol} {escape(state)}" for state, symbol in SYMBOLS.items())
+    yield f'<p class="soft">{key}</p>'
+    if whole.faults:
+        yield "<h2>Not graded</h2>"
+        yield from long_table(["Learner", "File", "Why"], _faults(graded))
+    yield "<h2>For a look</h2>"
+    if whole.flags:
+        yield '<p class="soft">Flags cost no points, and the learners\' pages do not show them.</p>'
+        yield from long_table(["Learner", "Exercise", "What", "Where"], _flags(graded))
+    else:
+        yield "<p>No answer was flagged.</p>"
+    yield _run(meta)
 
 
-def similar_page(chapter: Chapter, similarities: Similarities) -> str:
-    """Return the teacher's page of answers that are nearly the same."""
+def similar_page(chapter: Chapter, similarities: Similarities) -> Iterator[str]:
+    """Yield, piece by piece, the teacher's page of answers that are nearly the same."""
     body = [
         f"<h1>Chapter {int(chapter.number)}: similar answers</h1>",
         f'<p class="soft">{similarities.compared} submissions had enough code to be compared. Named is a pair where '
@@ -108,8 +121,8 @@ def similar_page(chapter: Chapter, similarities: Similarities) -> str:
         body.append("<p>No pair is that similar.</p>")
     elif len(similarities.pairs) < similarities.total:
         body.append(f"<p>The first {len(similarities.pairs)} of {similarities.total} pairs.</p>")
-    body += [_pair(pair) for pair in similarities.pairs]
-    return page(f"Chapter {chapter.number}: similar answers", body)
+    pairs = map(_pair, similarities.pairs)
+    return page(f"Chapter {chapter.number}: similar answers", itertools.chain(body, pairs))
 
 
 def _exercise(exercise: ExerciseGrade) -> str:
@@ -140,19 +153,19 @@ def _failed_cells(one: Graded) -> str:
     return f"<h2>Cells that failed</h2><dl>{shown}</dl>{more}"
 
 
-def _class_table(graded: Sequence[Graded], files: Mapping[str, str]) -> str:
-    numbers = exercise_numbers(graded)
-    rows = []
-    for one in graded:
-        exercises = {exercise.number: exercise for exercise in one.report.exercises} if one.report else {}
-        points = points_of(one.points) if one.report else "–"
-        link = f'<a href="feedback/{quote(files[one.learner])}">{_name(one)}</a>'
-        if one.fault:
-            link += ' <span class="state wrong">✘ not graded</span>'
-        cells = [_cell(exercises.get(number)) for number in numbers]
-        rows.append([link, points, *cells, str(flags_of(one) or "")])
-    right = range(1, len(numbers) + 3)
-    return table(["Learner", "Points", *numbers, "Flags"], rows, numbers=right)
+def _class_table(graded: Iterable[Graded], numbers: Sequence[str], files: Mapping[str, str]) -> Iterator[str]:
+    headings = ["Learner", "Points", *numbers, "Flags"]
+    rows = (_class_row(one, numbers, files) for one in graded)
+    return long_table(headings, rows, numbers=range(1, len(headings)))
+
+
+def _class_row(one: Graded, numbers: Sequence[str], files: Mapping[str, str]) -> list[str]:
+    exercises = {exercise.number: exercise for exercise in one.report.exercises} if one.report else {}
+    points = points_of(one.points) if one.report else "–"
+    link = f'<a href="feedback/{quote(files[one.learner])}">{_name(one)}</a>'
+    if one.fault:
+        link += ' <span class="state wrong">✘ not graded</span>'
+    return [link, points, *(_cell(exercises.get(number)) for number in numbers), str(flags_of(one) or "")]
 
 
 def _cell(exercise: ExerciseGrade | None) -> str:
@@ -165,24 +178,20 @@ def _cell(exercise: ExerciseGrade | None) -> str:
     )
 
 
-def _faults(graded: Iterable[Graded]) -> str:
-    rows = [[_name(one), escape(one.source, 400), escape(one.fault)] for one in graded if one.report is None]
-    return "<h2>Not graded</h2>" + table(["Learner", "File", "Why"], rows) if rows else ""
+def _faults(graded: Iterable[Graded]) -> Iterator[list[str]]:
+    for one in graded:
+        if one.report is None:
+            yield [_name(one), escape(one.source, 400), escape(one.fault)]
 
 
-def _flags(graded: Iterable[Graded]) -> str:
-    rows = []
+def _flags(graded: Iterable[Graded]) -> Iterator[list[str]]:
     for one in graded:
         for exercise in one.report.exercises if one.report else ():
             for flag in exercise.flags:
                 where = f"{escape(flag.cell, 200)}, line {escape(flag.line)}" if flag.line else ""
                 source = f"<br><code>{escape(flag.source, 400)}</code>" if flag.source else ""
                 what = f"<code>{escape(flag.answer, 200)}</code> uses {escape(flag.uses, 400)}"
-                rows.append([_name(one), escape(exercise.number), what, where + source])
-    if not rows:
-        return "<h2>For a look</h2><p>No answer was flagged.</p>"
-    note = '<p class="soft">Flags cost no points, and the learners\' pages do not show them.</p>'
-    return "<h2>For a look</h2>" + note + table(["Learner", "Exercise", "What", "Where"], rows)
+                yield [_name(one), escape(exercise.number), what, where + source]
 
 
 def _run(meta: Provenance) -> str:

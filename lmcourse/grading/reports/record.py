@@ -4,9 +4,10 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +71,29 @@ def provenance(
     )
 
 
-def record(graded: Sequence[Graded], chapter: Chapter, meta: Provenance) -> dict[str, Any]:
-    """Return all grades and their provenance as what JSON can hold.
+def record(graded: Iterable[Graded], chapter: Chapter, meta: Provenance) -> Iterator[str]:
+    """Yield, piece by piece, a JSON object of all grades and their provenance.
 
     Lone surrogates, which UTF-8 cannot write, are escaped, long texts cut, and numbers that JSON has no word for
-    are None.
+    are null.
     """
-    return _plain(
-        {
-            "format": 1,
-            "chapter": {"number": chapter.number, "name": chapter.name},
-            "run": dataclasses.asdict(meta),
-            "submissions": [one.as_json() for one in graded],
-        }
-    )
+    about = {
+        "format": 1,
+        "chapter": {"number": chapter.number, "name": chapter.name},
+        "run": dataclasses.asdict(meta),
+        "submissions": [],
+    }
+    yield _json(about).removesuffix("]\n}")
+    separator = "\n    "
+    for one in graded:
+        # Within strings JSON writes a line break as two letters: each one here is between two of its words.
+        yield separator + _json(one.as_json()).replace("\n", "\n    ")
+        separator = ",\n    "
+    yield "\n  ]\n}\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _versions() -> dict[str, str]:

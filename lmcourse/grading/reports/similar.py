@@ -4,16 +4,26 @@ The code is made into tokens and fingerprints by copydetect (https://github.com/
 a variable only as a variable and leaves out comments and spaces. Two submissions are compared by the
 fingerprints they share; copydetect then says where the common passages are.
 
+Fingerprints wait in a file, and two blocks of learners at a time are compared, so that memory does not grow with the
+class; its square is what the time grows with.
+
 Reference: Schleimer, Wilkerson and Aiken 2003, "Winnowing: local algorithms for document fingerprinting".
 """
 
+import contextlib
 import dataclasses
+import functools
+import heapq
 import io
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
 
-from lmcourse.grading.notebook import Notebook
+import numpy as np
+
+from lmcourse.grading.notebook import Notebook, NotebookError, read_notebook
 
 # A fingerprint is made of so many characters of tokens: a line or two. Fewer, and every `for i in range(len(V))`
 # is a match; more, and a changed line in a short function hides the rest of it.
@@ -24,9 +34,10 @@ THRESHOLD = 0.6
 LEAST_FINGERPRINTS = 100
 # A class that handed in one file has thousands of pairs; a teacher reads the first few.
 MOST_PAIRS = 100
-# Three times what the solutions to a chapter take. What is longer is compared by its beginning: 200 submissions of
-# this length take half a minute and half a GiB.
+# Three times what the solutions to a chapter take. What is longer is compared by its beginning.
 CODE_CHARACTERS = 10_000
+# How many learners' fingerprints are in memory twice: at most 80 kB each.
+_BLOCK = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +94,32 @@ def answers_in(notebook: Notebook, given: Notebook) -> str:
     return "\n".join(parts)[:CODE_CHARACTERS]
 
 
+class Answers(Mapping[str, str]):
+    """The code of each learner, as `answers_in` returns it, read from the notebook whenever it is asked for."""
+
+    def __init__(self, notebooks: Mapping[str, Path], given: Notebook):
+        """Read nothing yet.
+
+        Args:
+            notebooks: what each learner handed in; one that is no notebook has no code.
+            given: the notebook of stubs that they started from.
+        """
+        self._notebooks = notebooks
+        self._given = given
+
+    def __getitem__(self, learner: str) -> str:
+        path = self._notebooks[learner]
+        with contextlib.suppress(NotebookError):
+            return answers_in(read_notebook(path), self._given)
+        return ""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._notebooks)
+
+    def __len__(self) -> int:
+        return len(self._notebooks)
+
+
 def find_similar(
     answers: Mapping[str, str], *, threshold: float = THRESHOLD, most: int = MOST_PAIRS
 ) -> Similarities:
@@ -92,7 +129,7 @@ def find_similar(
     taught one together.
 
     Args:
-        answers: the code of each learner, as `answers_in` returns it.
+        answers: the code of each learner, as `answers_in` returns it; one is read at a time (see `Answers`).
         threshold: the share from which on a pair is named, above 0 and at most 1.
         most: how many pairs to return; the others are counted.
 
@@ -101,16 +138,66 @@ def find_similar(
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must be a share above 0 and at most 1; got {threshold!r}.")
-    prints = {learner: _fingerprint(code) for learner, code in answers.items()}
-    prints = {learner: own for learner, own in prints.items() if len(own.hashes) >= LEAST_FINGERPRINTS}
-    found = []
-    for first, second in itertools.combinations(sorted(prints), 2):
-        share = _share(prints[first].hashes, prints[second].hashes)
+    total = 0
+
+    def counted(pairs: Iterable[tuple[float, str, str]]) -> Iterator[tuple[float, str, str]]:
+        nonlocal total
+        for pair in pairs:
+            total += 1
+            yield pair
+
+    with tempfile.TemporaryFile() as file:
+        prints = _Prints(file, answers)
+        best = heapq.nsmallest(most, counted(_alike(prints, threshold)))
+    fingerprint = functools.lru_cache(maxsize=2 * _BLOCK)(lambda learner: _fingerprint(answers[learner]))
+    pairs = [_pair(first, second, -share, fingerprint) for share, first, second in best]
+    return Similarities(pairs, total, len(prints.learners), threshold)
+
+
+class _Prints:
+    """The fingerprints of those who have enough, in a file: sorted numbers, each once.
+
+    Attributes:
+        learners: who they are, sorted.
+    """
+
+    def __init__(self, file: IO[bytes], answers: Mapping[str, str]):
+        self._file = file
+        self._places: dict[str, tuple[int, int]] = {}
+        for learner in sorted(answers):
+            hashes = _fingerprint(answers[learner]).hashes
+            if len(hashes) >= LEAST_FINGERPRINTS:
+                numbers = np.unique(np.fromiter(hashes, np.int64))
+                self._places[learner] = file.tell(), len(numbers)
+                file.write(numbers.tobytes())
+        self.learners = list(self._places)
+
+    def read(self, learners: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+        """Return the numbers of some of them."""
+        return [(learner, self._numbers(*self._places[learner])) for learner in learners]
+
+    def _numbers(self, place: int, count: int) -> np.ndarray:
+        self._file.seek(place)
+        return np.frombuffer(self._file.read(8 * count), np.int64)
+
+
+def _alike(prints: _Prints, threshold: float) -> Iterator[tuple[float, str, str]]:
+    """Yield minus the share, so that the most similar come first when sorted, and who the two are."""
+    learners = prints.learners
+    blocks = [learners[start : start + _BLOCK] for start in range(0, len(learners), _BLOCK)]
+    for number, block in enumerate(blocks):
+        here = prints.read(block)
+        yield from _shares(itertools.combinations(here, 2), threshold)
+        for other in blocks[number + 1 :]:
+            yield from _shares(itertools.product(here, prints.read(other)), threshold)
+
+
+def _shares(pairs: Iterable[tuple[Any, Any]], threshold: float) -> Iterator[tuple[float, str, str]]:
+    for (first, ours), (second, theirs) in pairs:
+        common = np.intersect1d(ours, theirs, assume_unique=True).size
+        share = common / min(ours.size, theirs.size)
         if share >= threshold:
-            found.append((-share, first, second))
-    found.sort()
-    pairs = [_pair(first, second, -share, prints) for share, first, second in found[:most]]
-    return Similarities(pairs, len(found), len(prints), threshold)
+            yield -share, first, second
 
 
 def _fingerprint(code: str) -> Any:
@@ -123,21 +210,12 @@ def _fingerprint(code: str) -> Any:
     return CodeFingerprint("answers.py", FINGERPRINT_CHARACTERS, 1, language="python", fp=io.StringIO(code))
 
 
-def _share(first: set[int], second: set[int]) -> float:
-    return len(first & second) / min(len(first), len(second))
-
-
-def _pair(first: str, second: str, share: float, prints: Mapping[str, Any]) -> Pair:
+def _pair(first: str, second: str, share: float, fingerprint: Callable[[str], Any]) -> Pair:
     from copydetect import compare_files
 
-    _, _, slices = compare_files(prints[first], prints[second])
-    return Pair(
-        first,
-        second,
-        share,
-        _parts(prints[first].raw_code, slices[0]),
-        _parts(prints[second].raw_code, slices[1]),
-    )
+    ours, theirs = fingerprint(first), fingerprint(second)
+    _, _, slices = compare_files(ours, theirs)
+    return Pair(first, second, share, _parts(ours.raw_code, slices[0]), _parts(theirs.raw_code, slices[1]))
 
 
 def _parts(code: str, slices: Any) -> list[tuple[str, bool]]:

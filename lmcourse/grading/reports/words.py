@@ -1,5 +1,6 @@
 """How the reports write states, points and whatever a learner's code has printed."""
 
+import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
@@ -97,15 +98,40 @@ def notes_on(exercise: ExerciseGrade) -> list[tuple[str, str]]:
     return [*happened, hint] if state in (CRASHED, TOO_SLOW) else [hint, *happened]
 
 
-def exercise_numbers(graded: Iterable[Graded]) -> list[str]:
-    """Return the exercises of a class in order: 1.2 before 1.10."""
-    numbers = {exercise.number for one in graded if one.report for exercise in one.report.exercises}
-    return sorted(numbers, key=lambda number: [int(part) for part in re.findall(r"\d+", number)])
+@dataclasses.dataclass(frozen=True)
+class Overview:
+    """What must be known of a whole class before the first line about it can be written.
+
+    Attributes:
+        numbers: the exercises in order: 1.2 before 1.10.
+        points: what each learner has who could be graded.
+        out_of: the points there are in all; 0 where nothing could be graded.
+        flags: how many places there are to look at.
+        faults: how many submissions could not be graded.
+    """
+
+    numbers: Sequence[str]
+    points: Sequence[float]
+    out_of: float
+    flags: int
+    faults: int
 
 
-def out_of(graded: Sequence[Graded]) -> float:
-    """Return the points there are in all; 0 where nothing could be graded."""
-    return max((one.report.out_of for one in graded if one.report), default=0.0)
+def overview(graded: Iterable[Graded]) -> Overview:
+    """Read a class once, learner by learner."""
+    numbers: set[str] = set()
+    points: list[float] = []
+    out_of, flags, faults = 0.0, 0, 0
+    for one in graded:
+        if one.report is None:
+            faults += 1
+            continue
+        numbers.update(exercise.number for exercise in one.report.exercises)
+        points.append(one.points)
+        out_of = max(out_of, one.report.out_of)
+        flags += flags_of(one)
+    in_order = sorted(numbers, key=lambda number: [int(part) for part in re.findall(r"\d+", number)])
+    return Overview(in_order, points, out_of, flags, faults)
 
 
 def flags_of(one: Graded) -> int:
