@@ -25,7 +25,8 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
 
     A subclass defines `call(ids, training=None)`: from int32 ids of shape (B, T) to logits of shape (B, T, V), where
     the logits at position t are of the token that *follows* `ids[:, t]`. It has to be causal: what stands to the
-    right of a position must not change its logits. Then padding on the right is harmless, and needs no mask.
+    right of a position must not change its logits. Then padding on the right is harmless, and needs no mask. Wrong ids
+    are refused before `call` sees them.
 
     Training shifts by one: the model reads `start_id` and all tokens but the last, and predicts all tokens.
     `lmcourse.training`'s batches are of this form.
@@ -50,6 +51,16 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
 
     start_id: int = 0
     max_length: int | None = None
+
+    def __call__(self, ids: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the logits, (B, T, V), of ids (B, T).
+
+        Raises:
+            ValueError: if ids is not (B, T), has more than `max_length` tokens a row, or (outside a graph, where the
+                values are known) holds a number that is no id.
+        """
+        self._check_call(ids)
+        return super().__call__(ids, *args, **kwargs)
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, **options: Any) -> None:
         """Prepare for training, as `keras.Model.compile` does.
@@ -120,6 +131,16 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
             log_probs[part] = follow(x, position[:, 0])[: part.stop - part.start]
         return log_probs
 
+    def _check_call(self, ids: Any) -> None:
+        """Raise unless these can be the model's inputs."""
+        if isinstance(ids, (np.ndarray, list, tuple, tf.Tensor)) and not tf.is_symbolic_tensor(ids):
+            check_ids(np.asarray(ids), self.vocab_size)
+        shape = tuple(getattr(ids, "shape", np.shape(ids)))
+        if len(shape) != 2:
+            raise ValueError(f"ids must have shape (B, T); got {shape}. For one row, pass [row].")
+        if shape[1] is not None:
+            self._check_length(shape[1], "ids must have at most max_length = {} tokens a row")
+
     def _check_length(self, length: int, rule: str) -> None:
         """Raise if the model cannot read so many tokens at once."""
         if self.max_length is not None and length > self.max_length:
@@ -147,20 +168,20 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
         A graph reads the variables that it was traced with. Where the model has got others since (LoRA, quantization),
         it is traced anew, lest it go on scoring with the old ones.
         """
-        key = tuple(id(variable) for variable in self.variables)
         graphs = getattr(self, "_scoring_graphs", None)
-        if graphs is None or not key or graphs.key != key:
-            graphs = _Graphs(self, key)
-            self._scoring_graphs = graphs
+        if graphs is None or not graphs.are_of(self):
+            graphs = self._scoring_graphs = _Graphs(self)
         return graphs
 
 
 class _Graphs:
     """The two compiled functions of a model: one trace each, for any number of rows of any length."""
 
-    def __init__(self, model: NeuralLanguageModel, key: tuple[int, ...]):
+    def __init__(self, model: NeuralLanguageModel):
+        if not model.built:
+            model(keras.KerasTensor((1, 1), "int32"))
         ids = tf.TensorSpec((None, None), tf.int32)
-        self.key = key
+        self._state = (_jit(model), *model.variables)
         self.score: Callable = tf.function(
             lambda x, y: _token_log_probs(_logits(model, x), y),
             input_signature=[ids, ids],
@@ -171,6 +192,11 @@ class _Graphs:
             input_signature=[ids, tf.TensorSpec((None,), tf.int32)],
             jit_compile=_jit(model),
         )
+
+    def are_of(self, model: NeuralLanguageModel) -> bool:
+        """Return whether they compute with the variables that the model has now."""
+        state = (_jit(model), *model.variables)
+        return len(state) == len(self._state) and all(a is b for a, b in zip(state, self._state, strict=True))
 
 
 def next_token_loss() -> keras.losses.Loss:
