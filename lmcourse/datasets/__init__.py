@@ -18,6 +18,7 @@ from typing import Any
 from lmcourse.datasets.cache import DatasetNotCached, available, path, verify
 from lmcourse.datasets.corpus import Corpus
 from lmcourse.datasets.download import fetch
+from lmcourse.datasets.interface_strings import TextPairs, load_interface_strings
 from lmcourse.datasets.real_text import load_littleplay, load_scripts, load_tinyshakespeare
 from lmcourse.datasets.registry import DatasetError, Entry, File, entries, entry
 from lmcourse.datasets.stdlib_text import load_pythoncode, load_pythondocs
@@ -28,12 +29,14 @@ __all__ = [
     "DatasetNotCached",
     "Entry",
     "File",
+    "TextPairs",
     "available",
     "entries",
     "entry",
     "fableworld",
     "fetch",
     "load_fableworld",
+    "load_interface_strings",
     "load_littleplay",
     "load_pythoncode",
     "load_pythondocs",
