@@ -511,6 +511,16 @@ def detokenize(tokens: Iterable[str]) -> str:
     return "\n".join(lines).removesuffix("\n")
 
 
+def join(words: Iterable[str]) -> str:
+    """Return the words of a mention or an answer as text.
+
+    Example:
+        >>> join(("l’", "orgueil", "précède", "la", "chute"))
+        'l’orgueil précède la chute'
+    """
+    return " ".join(words).replace("’ ", "’")
+
+
 def _space_after(token: str) -> str:
     if token == "«":
         return NO_BREAK
@@ -550,4 +560,5 @@ FRENCH = Language(
         "home": "PLACE",
         "spot": "PLACE",
     },
+    join=join,
 )

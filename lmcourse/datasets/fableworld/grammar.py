@@ -12,6 +12,7 @@ token comes and where it leads. The generator walks it with all values known; th
 """
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,6 +46,7 @@ class Piece:
         return tuple(forms[self.form](*values).split()) if self.slots else (self.form,)
 
 
+@functools.cache
 def parse(template: str) -> tuple[Piece, ...]:
     """Return the pieces of a template.
 

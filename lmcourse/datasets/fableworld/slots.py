@@ -189,6 +189,30 @@ class World:
             total += math.log(shares[assignment[name]])
         return total
 
+    def probability(self, values: Mapping[str, str]) -> float:
+        """Return the probability that some slots have these values, whatever the others have.
+
+        It sums over all that these slots depend on, and ignores the slots that nothing here depends on.
+
+        Args:
+            values: name to value.
+
+        Raises:
+            KeyError: if a name is not a slot's.
+        """
+        return self._mass([self.slots[name] for name in self.ancestors(values)], {}, values)
+
+    def _mass(self, slots: list[Slot], drawn: dict[str, str], wanted: Mapping[str, str]) -> float:
+        if not slots:
+            return 1.0
+        slot, *rest = slots
+        row = slot.row(tuple(drawn[parent] for parent in slot.parents))
+        return math.fsum(
+            share * self._mass(rest, drawn | {slot.name: value}, wanted)
+            for value, share in zip(row.values, row.probabilities, strict=True)
+            if wanted.get(slot.name, value) == value
+        )
+
     def assignments(self, names: Iterable[str] | None = None) -> Iterator[tuple[dict[str, str], float]]:
         """Yield every assignment of values that is possible, with its probability.
 
