@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -184,13 +186,57 @@ def test_module_that_cannot_be_imported_leaves_fresh_processes():
 
 
 def test_expensive_imports_are_found_in_checks_and_cells():
-    assert expensive_imports(
-        ["%pip x\nimport tensorflow as tf", "    from keras import ops", "import kerasy"]
-    ) == (
+    sources = [
+        "%pip x\nimport tensorflow as tf",
+        "    from keras import ops",
+        "import kerasy, keras.layers as layers  # keras.wrong",
+        "from lmcourse import core, text, __version__\nfrom lmcourse.ngram import NGram",
+        "from lmcourse import (  generation, plotting as plot )",
+    ]
+    assert expensive_imports(sources) == (
         "keras",
+        "keras.layers",
+        "lmcourse.core",
+        "lmcourse.generation",
+        "lmcourse.ngram",
+        "lmcourse.plotting",
+        "lmcourse.text",
         "tensorflow",
     )
-    assert expensive_imports(["# import keras", "x = 1"]) == ()
+    assert expensive_imports(["# import keras", "x = 1", "from . import y"]) == ()
+
+
+THROUGH_LMCOURSE = """
+from lmcourse.grading import exercise
+from lmcourse.training import next_token_loss
+
+@exercise("92.1", points=1, hint="is Keras there?")
+def test_keras_was_there_before_the_first_cell(before):
+    assert before
+    assert next_token_loss is not None
+"""
+
+
+def test_keras_that_checks_reach_through_lmcourse_is_imported_once_and_never_by_the_command(tmp_path):
+    (tmp_path / "ch92_through.py").write_text(THROUGH_LMCOURSE)
+    (tmp_path / "class").mkdir()
+    for name in ("ada", "bob"):
+        cells = [nbformat.v4.new_code_cell(f"import sys\n# {name}\nbefore = 'keras' in sys.modules")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "class" / f"{name}.ipynb")
+    program = f"""
+import sys
+from pathlib import Path
+from lmcourse.cli import main
+from lmcourse.grading import chapters
+chapters.CHECKS = Path({str(tmp_path)!r})
+assert main(["grade", "class", "--chapter", "92", "--jobs", "1"]) == 0
+print([name for name in ("keras", "tensorflow") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    rows = json.loads((tmp_path / "grades" / "results.json").read_text())["submissions"]
+    assert [row["grade"]["points"] for row in rows] == [1, 1]
 
 
 KERAS_CHECKS = """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lmcourse.cli import UsageError
 from lmcourse.files import write_text
 from lmcourse.grading.chapters import Chapter, UnknownChapter, find_chapter
-from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError, collect
+from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError
 from lmcourse.grading.grader import ExerciseGrade, GradingError, Report, chapter_of_notebook, grade
 from lmcourse.grading.handed_in import ClassError, Submission
 from lmcourse.grading.notebook import CellFailure, NotebookError, read_notebook
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         if _is_class(args):
             return _grade_class(args, chapter)
         return _grade_one(args, chapter)
-    except (ClassError, GradingError, NotebookError, UnknownChapter) as error:
+    except (ChecksError, ClassError, GradingError, NotebookError, UnknownChapter) as error:
         raise UsageError(str(error)) from None
 
 
@@ -145,10 +145,6 @@ def _grade_class(args: argparse.Namespace, chapter: Chapter | None) -> int:
             raise UsageError(f"--format gradescope is for one submission; there are {len(submissions)}.")
         chapter = chapter or chapter_of_class(submissions)
         hidden = _hidden_checks(args.hidden, chapter) if args.hidden else None
-        try:
-            collect([chapter.checks, *([hidden] if hidden else [])])
-        except ChecksError as error:
-            raise UsageError(str(error)) from None
         secret = [*args.paths, scratch, out, *([args.hidden] if args.hidden else [])]
         with _progress(len(submissions)) as advance:
             graded = grade_class(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmcourse import __version__
 from lmcourse.grading.chapters import Chapter, UnknownChapter, chapter_number_in, find_chapter
-from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
+from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError
 from lmcourse.grading.grader import (
     CELL_SECONDS,
     TOTAL_SECONDS,
@@ -24,6 +24,7 @@ from lmcourse.grading.grader import (
     GradingError,
     Report,
     confined_environment,
+    find_tests,
     grade,
 )
 from lmcourse.grading.handed_in import ClassError, Submission
@@ -89,6 +90,7 @@ def grade_class(
         The grades, in the order of the submissions, to be read from the journal one at a time.
 
     Raises:
+        ChecksError: if the checks cannot be run, before any answer has.
         ValueError: if jobs is not above zero.
     """
     if jobs < 1:
@@ -170,6 +172,8 @@ class _Class:
         for checks in (chapter.checks, hidden):
             self._rules.update(checks.read_bytes() if checks else b"")
             self._rules.update(b"\0")
+        self._one_at_a_time = threading.Lock()
+        self._checks_run = False
 
     def grade(self, submission: Submission) -> tuple[str, int | None, Graded]:
         """Return the key for the journal ("" for what it does not keep), where it has the grade, and the grade."""
@@ -184,9 +188,9 @@ class _Class:
                 report = self._report(submission)
             except (GradingError, NotebookError, UnknownChapter) as error:
                 fault = str(error).replace(str(submission.notebook), PurePosixPath(submission.source).name)
-            except (
-                Exception
-            ) as error:  # a fault of the grader's: the rest of the class must not suffer for it
+            except ChecksError:
+                raise
+            except Exception as error:  # the grader's own fault: the rest of the class must not suffer for it
                 key, fault = "", f"the grader failed: {type(error).__name__}: {error}"
             seconds = time.monotonic() - start
         graded = Graded(submission.learner, submission.source, report, " ".join(fault.split()), seconds)
@@ -216,6 +220,7 @@ class _Class:
 
     def _graded(self, notebook: Path) -> Report:
         with self._a_warm_process() as warm:
+            self._see_that_the_checks_run(warm)
             return grade(
                 notebook,
                 self.chapter,
@@ -226,6 +231,13 @@ class _Class:
                 confinement=self.confinement,
                 warm=warm,
             )
+
+    def _see_that_the_checks_run(self, warm: "Warm | None") -> None:
+        """Raise if they do not; looked at once, and only where something has to be graded."""
+        with self._one_at_a_time:
+            if not self._checks_run:
+                find_tests(self.chapter, hidden=self.hidden, confinement=self.confinement, warm=warm)
+                self._checks_run = True
 
     @contextlib.contextmanager
     def _a_warm_process(self) -> "Iterator[Warm | None]":

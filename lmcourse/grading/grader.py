@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmcourse.grading.chapters import Chapter, chapter_number_in, find_chapter
-from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS
+from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError
 from lmcourse.grading.notebook import CellFailure, Notebook, NotebookError, read_notebook
 from lmcourse.grading.outcomes import CRASHED, MISSING, PASSED, TOO_SLOW, Outcome, Test, hint_for
 from lmcourse.grading.shortcuts import Shortcut
@@ -222,6 +222,40 @@ def grade(
             + (" ".join(f"{failures}.".split()) or "Is it the notebook of another chapter (--chapter)?")
         )
     return grading.report()
+
+
+def find_tests(
+    chapter: Chapter,
+    *,
+    hidden: Path | None = None,
+    confinement: Confinement | None = None,
+    warm: "Warm | None" = None,
+) -> list[Test]:
+    """Return the tests of a chapter, found where submissions are graded: checks that import Keras need it only there.
+
+    Args:
+        chapter: whose tests they are.
+        hidden: a module of further checks.
+        confinement: as for `grade`.
+        warm: as for `grade`.
+
+    Raises:
+        ChecksError: if the checks cannot be run, which is no submission's fault.
+    """
+    from lmcourse.sandbox import workspace
+
+    with workspace() as folder:
+        nothing = Notebook([], [], {})
+        deadline = time.monotonic() + TOTAL_SECONDS
+        place = folder / chapter.checks.name
+        grading = _Grading(
+            place, nothing, chapter, START_SECONDS, CELL_SECONDS, deadline, hidden, confinement, warm
+        )
+        try:
+            grading.run()
+        except GradingError as error:
+            raise ChecksError(str(error)) from None
+    return grading.tests
 
 
 def chapter_of_notebook(path: Path, contents: Notebook) -> Chapter:

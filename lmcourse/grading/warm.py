@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lmcourse.grading import worker
+from lmcourse.paths import PACKAGE
 from lmcourse.sandbox import NAMESPACES, Completed, Limits, SandboxError, capabilities, fork, workspace
 
 # Importing TensorFlow takes 10 s, on a busy machine several times as long.
@@ -33,7 +34,9 @@ _KILL_SECONDS = 20.0
 _MESSAGE_BYTES = 65536
 # What every worker needs, and it itself imports late.
 _ALWAYS = ("IPython.core.inputtransformer2", "numpy", "pytest", "pytest_timeout")
-_EXPENSIVE = re.compile(r"^[ \t]*(?:import|from)[ \t]+(keras|tensorflow)\b", re.MULTILINE)
+# What takes from a tenth of a second to many seconds. With a module of the course comes all that it imports in turn.
+_EXPENSIVE = frozenset({"keras", "lmcourse", "matplotlib", "tensorflow", "tensorflow_text"})
+_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+)?import[ \t(]+([^#\n]+)", re.MULTILINE)
 
 
 class WarmError(RuntimeError):
@@ -46,13 +49,29 @@ def possible() -> bool:
 
 
 def expensive_imports(sources: Iterable[str]) -> tuple[str, ...]:
-    """Return which of the expensive modules some code imports.
+    """Return which expensive modules some code imports, the course's own among them.
+
+    What those import is not followed: whoever imports them imports it too, so that a chapter whose code reaches Keras
+    only through lmcourse needs no more than lmcourse's name.
 
     Example:
-        >>> expensive_imports(["import numpy as np", "from keras import ops"])
-        ('keras',)
+        >>> expensive_imports(["import numpy as np, keras", "from lmcourse import core"])
+        ('keras', 'lmcourse.core')
     """
-    return tuple(sorted({name for source in sources for name in _EXPENSIVE.findall(source)}))
+    found = set()
+    for source in sources:
+        for package, names in _IMPORT.findall(source):
+            listed = [name.split()[0] for name in names.strip(" )").split(",") if name.strip(" )")]
+            found.update(_modules(package, listed))
+    return tuple(sorted(name for name in found if name.partition(".")[0] in _EXPENSIVE))
+
+
+def _modules(package: str, names: Sequence[str]) -> list[str]:
+    """Return the modules that `from package import names`, or without a package `import names`, loads."""
+    if package != "lmcourse":
+        return [package] if package else list(names)
+    there = [name for name in names if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()]
+    return [f"lmcourse.{name}" for name in there]
 
 
 class Warm:
@@ -285,9 +304,11 @@ def _file(text: str) -> IO[bytes]:
 def main() -> None:
     """Be the process that is copied: import, then start one worker after the other until the grader has gone."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    gc.disable()  # what is imported stays: looking for garbage in it takes a sixth of TensorFlow's import
     for name in (*_ALWAYS, *sys.argv[2:]):
         importlib.import_module(name)
     gc.collect()
+    gc.enable()
     gc.freeze()  # the copies' collectors leave these objects alone, so their pages stay shared
     control.send(b"{}")
     while True:
