@@ -194,7 +194,7 @@ PHRASES = {
         "tell": "真话 会 帮助 你",
         "aside": "我们 可以 存 一些",
         "look": "我们 去 看看 吧",
-        "wind": "我们 去 问问 风",
+        "wind": "去 问问 风 吧",
         "now": "你 有 朋友 了",
         "learn": "我们 都 要 学习",
     },
@@ -367,7 +367,7 @@ _STORY = {
         "closing",
         {
             "soon": f"不久 {_OTTO} 觉得 {_FELT} ， 因为 {_REASON}",
-            "nightfall": f"夜里 {_OTTO} 心里 {_FELT} ， 因为 {_REASON}",
+            "nightfall": f"当晚 {_OTTO} 心里 {_FELT} ， 因为 {_REASON}",
             "end": f"结果 {_OTTO} 感到 {_FELT} ， 因为 {_REASON}",
         },
     ),
