@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from lmcourse import sandbox
-from lmcourse.sandbox import LIMITS_ONLY, NAMESPACES, Limits
+from lmcourse.sandbox import BUBBLEWRAP, LIMITS_ONLY, NAMESPACES, Limits, doors, machine, world
 
-ISOLATED = sandbox.capabilities("run").how
-WAYS = [LIMITS_ONLY] + [ISOLATED] * (ISOLATED != LIMITS_ONLY)
+ISOLATING = [
+    pytest.param(how, marks=pytest.mark.skipif(not doors._works(how), reason=f"{how} cannot be used here"))
+    for how in (NAMESPACES, BUBBLEWRAP)
+]
+WAYS = [LIMITS_ONLY, *ISOLATING]
 MIB = 2**20
 
-isolated = pytest.mark.skipif(
-    ISOLATED == LIMITS_ONLY, reason="neither Linux namespaces nor bubblewrap work here"
-)
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -213,7 +213,7 @@ def test_a_fork_bomb_is_ended(python):
 
 @on_linux
 def test_the_kernel_counts_processes_where_the_watch_is_blind(python, how):
-    if os.getuid() == 0 and (how != NAMESPACES or sandbox._linux_version() < (6, 14)):
+    if os.getuid() == 0 and (how != NAMESPACES or world.linux_version() < (6, 14)):
         pytest.skip("Linux counts root's processes in namespaces since 6.14 only")
     # 301 is the smallest pid_max that Linux takes; the program itself stops at 350.
     source = """
@@ -232,7 +232,7 @@ def test_the_kernel_counts_processes_where_the_watch_is_blind(python, how):
 
 
 def test_where_there_is_no_proc_ps_tells_of_the_family(python, monkeypatch):
-    monkeypatch.setattr(sandbox, "_processes", sandbox._processes_of_ps)
+    monkeypatch.setattr(machine, "processes", machine.processes_of_ps)
     marker = f"sandbox-{os.getpid()}-{time.monotonic_ns()}"
     sleeper = f"[sys.executable, '-I', '-S', '-c', 'import time; time.sleep(60)', '{marker}']"
     source = f"import os, sys\nfor _ in range(5): os.fork()\nos.execv(sys.executable, {sleeper})"
@@ -382,9 +382,8 @@ def test_removing_a_folder_follows_no_link(tmp_path, how):
     assert kept.read_text() == "mine"
 
 
-@isolated
 class TestIsolation:
-    @pytest.fixture(params=[ISOLATED])
+    @pytest.fixture(params=ISOLATING)
     def how(self, request):
         return request.param
 
@@ -479,12 +478,12 @@ class TestIsolation:
 
 
 def test_what_is_missing_is_said_in_one_sentence(monkeypatch):
-    monkeypatch.setattr(sandbox, "_works", lambda how: False)
+    monkeypatch.setattr(doors, "_works", lambda how: False)
     for door in ("run", "fork"):
         assert sandbox.capabilities(door) == sandbox.Capabilities(False, False, False, LIMITS_ONLY)
         sentence = sandbox.missing(door)
         assert all(word in sentence for word in ("network", "files", "processes"))
-    monkeypatch.setattr(sandbox, "_works", lambda how: True)
+    monkeypatch.setattr(doors, "_works", lambda how: True)
     assert sandbox.missing() == ""
 
 
@@ -502,7 +501,7 @@ def test_wrong_arguments_are_named(tmp_path):
 def test_a_world_that_cannot_be_made_runs_nothing(folder, monkeypatch):
     if sandbox.capabilities("fork").how != NAMESPACES:
         pytest.skip("namespaces do not work here")
-    monkeypatch.setattr(sandbox, "_real", lambda paths: tuple(map(str, paths)))
+    monkeypatch.setattr(machine, "real_paths", lambda paths: tuple(map(str, paths)))
     with pytest.raises(sandbox.SandboxError, match="no/such/place"):
         sandbox.run(
             [sys.executable, "-c", "open('ran', 'w')"],
