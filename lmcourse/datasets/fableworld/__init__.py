@@ -5,7 +5,12 @@ beats. `FableOracle` computes it exactly, and the labels of the tokens say where
 
 In reading order: `slots` (choices and worlds), `world` (what can happen in a fable), `grammar` (templates and
 their automaton), `english` (the words), `story` (drawing and telling), `tokenizer`, `oracle`, `labels`
-(the floor by phenomenon), `views` (other tasks on the same stories).
+(the floor by phenomenon), `views` (other tasks on the same stories); then `french`, `chinese` and `parallel`.
+
+The same stories are told in three languages, sentence by sentence, each with an oracle and a floor of its own.
+What has to agree differs. In English it is little: articles, plurals, pronouns. In French the noun's gender
+reaches articles, adjectives and participles, and vowels elide. In Chinese the noun chooses the measure word that
+stands before it, and words have no spaces between them, although every text has exactly one segmentation.
 
 Example:
     >>> from lmcourse.datasets import fableworld
