@@ -31,7 +31,7 @@ class Row:
     weights: tuple[int, ...]
     cumulative: tuple[int, ...]
 
-    @property
+    @functools.cached_property
     def probabilities(self) -> tuple[float, ...]:
         """The probability of each value."""
         return tuple(weight / self.cumulative[-1] for weight in self.weights)
@@ -206,11 +206,12 @@ class World:
         if not slots:
             return 1.0
         slot, *rest = slots
-        row = slot.row(tuple(drawn[parent] for parent in slot.parents))
+        row = slot.row(tuple([drawn[parent] for parent in slot.parents]))
+        possible = zip(row.values, row.probabilities, strict=True)
+        if slot.name in wanted:
+            possible = [option for option in possible if option[0] == wanted[slot.name]]
         return math.fsum(
-            share * self._mass(rest, drawn | {slot.name: value}, wanted)
-            for value, share in zip(row.values, row.probabilities, strict=True)
-            if wanted.get(slot.name, value) == value
+            [share * self._mass(rest, {**drawn, slot.name: value}, wanted) for value, share in possible]
         )
 
     def assignments(self, names: Iterable[str] | None = None) -> Iterator[tuple[dict[str, str], float]]:
