@@ -191,6 +191,13 @@ def test_text_is_written_as_a_book_prints_it(stories, binding_stories):
         assert tale.text.count("“") == tale.text.count("”")
 
 
+def test_stories_have_four_to_eight_sentences(stories, binding_stories):
+    for tale in stories[:500] + binding_stories:
+        assert 4 <= len(tale.sentences) <= 8
+        assert "".join(tale.sentences) == tale.text
+        assert all(sentence.endswith("。") for sentence in tale.sentences)
+
+
 def test_numbers_stand_before_the_nouns_measure_word(stories):
     checked = collections.Counter()
     for tale in stories[:2000]:

@@ -9,8 +9,8 @@ their automaton), `english` (the words), `story` (drawing and telling), `tokeniz
 
 The same stories are told in three languages, sentence by sentence, each with an oracle and a floor of its own.
 What has to agree differs. In English it is little: articles, plurals, pronouns. In French the noun's gender
-reaches articles, adjectives and participles, and vowels elide. In Chinese the noun chooses the measure word that
-stands before it, and words have no spaces between them, although every text has exactly one segmentation.
+reaches articles and adjectives, and vowels elide. In Chinese the noun chooses the measure word that stands before
+it, and words have no spaces between them, although every text has exactly one segmentation.
 
 Example:
     >>> from lmcourse.datasets import fableworld
