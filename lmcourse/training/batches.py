@@ -7,6 +7,7 @@ it were read or not. So a run can be taken up where it stopped by setting `posit
 """
 
 import abc
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -109,7 +110,7 @@ class DocumentBatches(Batches):
         """How many batches it takes to see every document once."""
         return -(-len(self._rows) // self.batch_size)
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """The documents' hash and everything that decides their order."""
         settings = (self.batch_size, self.start_id, self.max_length, self.seed)
@@ -206,7 +207,7 @@ class StreamBatches(Batches):
         """How many batches it takes to see the stream once."""
         return self._tokens // (self.batch_size * self.time)
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """The documents' hash and everything that decides their order."""
         settings = (self.batch_size, self.time, self.start_id, self.seed)

@@ -225,7 +225,8 @@ class _Run:
                     interruption.raise_if_asked()
                     self._save_if_due()
             except KeyboardInterrupt:
-                self._save()
+                if not interruption.forced:  # then nobody knows what was done and what was not
+                    self._save()
                 raise
             bar.refresh()
         self._save()
@@ -236,6 +237,8 @@ class _Run:
 
     def read_losses(self) -> None:
         """Move the losses of the last steps to the history."""
+        if not self.pending:
+            return
         began = time.perf_counter()
         self.history.loss += [float(loss) for loss in self.pending]
         self.pending = []
@@ -306,9 +309,13 @@ class _Interruption:
     """Ctrl-C, held back while a step is made, so that a checkpoint never stands between a step and its count.
 
     A second Ctrl-C is not held back. Only the main thread can do this; elsewhere nothing is changed.
+
+    Attributes:
+        forced: whether there was a second one.
     """
 
     def __init__(self):
+        self.forced = False
         self._asked = False
         self._allowed = False
         self._before: Any = None
@@ -316,6 +323,7 @@ class _Interruption:
     def __enter__(self) -> "_Interruption":
         if threading.current_thread() is threading.main_thread():
             self._before = signal.getsignal(signal.SIGINT)
+        if self._before is not None:
             signal.signal(signal.SIGINT, self._hear)
         return self
 
@@ -339,9 +347,10 @@ class _Interruption:
             self._allowed = False
 
     def _hear(self, signum: int, frame: FrameType | None) -> None:
-        if self._asked or self._allowed:
-            raise KeyboardInterrupt
+        self.forced = self._asked
         self._asked = True
+        if self.forced or self._allowed:
+            raise KeyboardInterrupt
 
 
 class _Bar:
@@ -381,44 +390,45 @@ class _Bar:
         self._bar.refresh()
 
 
-def compiled_step(model: keras.Model, batches: Batches) -> Callable[[Any], Any]:
-    """Return the model's own train step as one graph: from a batch to its loss in nats per token.
+def compiled_step(model: keras.Model, batches: Batches, method: str = "train_step") -> Callable[[Any], Any]:
+    """Return the model's own train step, or test step, as one graph: from a batch to its loss in nats per token.
 
     The graph is the same whatever lengths came before, so that a resumed run computes what the whole one would
-    have. It is kept on the model until that is compiled anew or its trainable variables are others.
+    have. It is kept on the model until that is compiled anew or its variables are others.
 
     Args:
         model: compiled and built.
         batches: which shapes will come.
+        method: "train_step" or "test_step".
     """
     batch = batches.at(batches.position)
     signature = keras.tree.map_structure(lambda array: _spec(array, batches.fixed_shape), batch)
-    parts = [*model.metrics[:1], *model.trainable_variables]  # the first metric is made by each compile()
-    kept = getattr(model, "_lmcourse_step", None)
-    if kept is not None and kept.fits(signature, parts):
+    # Each compile() makes the first metric anew; freezing a layer changes which variables are trainable.
+    state = [*model.metrics[:1], *model.trainable_variables, *model.variables]
+    kept = getattr(model, f"_lmcourse_{method}", None)
+    if kept is not None and kept.fits(signature, state):
         return kept.function
 
     def step(batch: Any) -> Any:
         for metric in model.metrics:
             metric.reset_state()  # Keras shows the mean since the last reset
-        return model.train_step(batch)["loss"]
+        return getattr(model, method)(batch)["loss"]
 
     if not model.run_eagerly:
         step = tf.function(step, input_signature=[signature], jit_compile=bool(model.jit_compile))
-    model._lmcourse_step = _KeptStep(step, signature, parts)
+    setattr(model, f"_lmcourse_{method}", _KeptStep(step, signature, state))
     return step
 
 
 class _KeptStep:
     """A compiled step and what it was compiled for."""
 
-    def __init__(self, function: Callable[[Any], Any], signature: Any, parts: list[Any]):
-        self.function, self._signature, self._parts = function, signature, parts
+    def __init__(self, function: Callable[[Any], Any], signature: Any, state: list[Any]):
+        self.function, self._signature, self._state = function, signature, state
 
-    def fits(self, signature: Any, parts: list[Any]) -> bool:
+    def fits(self, signature: Any, state: list[Any]) -> bool:
         """Return whether it can be used for these shapes and this state of the model."""
-        same = len(parts) == len(self._parts) and all(a is b for a, b in zip(parts, self._parts, strict=True))
-        return same and signature == self._signature
+        return signature == self._signature and list(map(id, state)) == list(map(id, self._state))
 
 
 def _spec(array: NDArray, fixed: bool) -> tf.TensorSpec:
@@ -453,24 +463,12 @@ def _validator(model: keras.Model, validation: Validation | None) -> Callable[[]
 
 def _epoch_loss(model: keras.Model, batches: Batches) -> float:
     """Return the loss over one epoch of batches, weighted by the tokens that count."""
-    signature = keras.tree.map_structure(lambda array: _spec(array, batches.fixed_shape), batches.at(0))
-    kept = getattr(model, "_lmcourse_test_step", None)
-    parts = [*model.metrics[:1], *model.variables]
-    if kept is None or not kept.fits(signature, parts):
-
-        def step(batch: Any) -> Any:
-            for metric in model.metrics:
-                metric.reset_state()
-            return model.test_step(batch)["loss"]
-
-        if not model.run_eagerly:
-            step = tf.function(step, input_signature=[signature], jit_compile=bool(model.jit_compile))
-        kept = model._lmcourse_test_step = _KeptStep(step, signature, parts)
+    step = compiled_step(model, batches, "test_step")
     nats = tokens = 0.0
     for position in range(batches.steps_per_epoch):
         batch = batches.at(position)
         weight = float(np.sum(batch[2]))
-        nats += float(kept.function(batch)) * weight
+        nats += float(step(batch)) * weight
         tokens += weight
     return nats / tokens
 

@@ -195,8 +195,7 @@ class _Graphs:
 
     def are_of(self, model: NeuralLanguageModel) -> bool:
         """Return whether they compute with the variables that the model has now."""
-        state = (_jit(model), *model.variables)
-        return len(state) == len(self._state) and all(a is b for a, b in zip(state, self._state, strict=True))
+        return list(map(id, (_jit(model), *model.variables))) == list(map(id, self._state))
 
 
 def next_token_loss() -> keras.losses.Loss:
