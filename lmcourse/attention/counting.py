@@ -1,7 +1,7 @@
 """What multi-head attention takes: its parameters and its floating-point operations, by formula.
 
-Letters: `T` queries, `S` keys, `D` width, `H` heads, `G` heads of keys and values, `K` width of a head's keys, `U` width of
-its values.
+Letters: `T` queries, `S` keys, `D` width, `H` heads, `G` heads of keys and values, `K` width of a head's keys, `U`
+width of its values.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Multi-head attention: several attentions side by side, each in a small space of its own.
 
-Letters for shapes: `B` rows, `T` queries, `S` keys, `D` width, `H` heads, `G` heads of keys and values (G divides H), `K`
-width of a head's queries and keys.
+Letters for shapes: `B` rows, `T` queries, `S` keys, `D` width, `H` heads, `G` heads of keys and values (it divides H),
+`K` width of a head's queries and keys.
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ from lmcourse.attention.scores import check_same_length, dot_product_scores, mas
 class MultiHeadAttention(keras.layers.Layer):
     """Attend with H heads: to the row itself, or to another one.
 
-    Each head projects queries, keys and values to a width of its own, mixes the values by scaled dot-product attention,
-    and one last projection joins the heads. With `num_kv_heads` below `num_heads`, H / G heads of queries share the keys
-    and values of one: grouped-query attention, or multi-query attention where G = 1.
+    Each head projects queries, keys and values to a width of its own, and mixes the values by scaled dot-product
+    attention; one last projection joins the heads. With `num_kv_heads` below `num_heads`, H / G heads of queries share
+    the keys and values of one: grouped-query attention, or multi-query attention where G = 1.
 
     The weights have the layout and the order of `keras.layers.MultiHeadAttention` and of `GroupQueryAttention`:
     `ours.set_weights(theirs.get_weights())` makes the two equal. Where a query may attend to nothing ours gives zeros
@@ -41,8 +41,10 @@ class MultiHeadAttention(keras.layers.Layer):
     Example:
         >>> layer = MultiHeadAttention(num_heads=2, key_dim=4)
         >>> mixed, weights = layer(ops.ones((1, 3, 8)), use_causal_mask=True, return_weights=True)
-        >>> mixed.shape, weights[0, 0].numpy().round(2).tolist()  # equal keys share the weight
-        (TensorShape([1, 3, 8]), [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.33000001311302185, 0.33000001311302185, 0.33000001311302185]])
+        >>> mixed.shape
+        TensorShape([1, 3, 8])
+        >>> (weights[0, 0] * 6).numpy().round(3).tolist()  # equal keys share the weight: 1, 1/2, 1/3
+        [[6.0, 0.0, 0.0], [3.0, 3.0, 0.0], [2.0, 2.0, 2.0]]
 
     Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2; Shazeer 2019, "Fast transformer decoding",
     arXiv:1911.02150 (multi-query); Ainslie et al. 2023, "GQA", arXiv:2305.13245 (grouped-query).
@@ -92,6 +94,10 @@ class MultiHeadAttention(keras.layers.Layer):
             name="output",
             **self._common(),
         )
+        for dense in (self.query_dense, self.key_dense, self.value_dense):
+            dense.supports_masking = (
+                True  # a mask of padding passes by: it is about positions, not about heads
+            )
         self.query_dense.build(query_shape)
         self.key_dense.build(key_shape)
         self.value_dense.build(value_shape)

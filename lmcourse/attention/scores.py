@@ -6,6 +6,7 @@ Letters for shapes: `B` rows, `T` queries, `S` keys, `D` width, `U` units, `H` h
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 # Low enough that its exponential is exactly zero beside any score; finite, so that no difference of two is NaN.
@@ -32,9 +33,9 @@ def masked_softmax(scores: Any, mask: Any | None = None) -> Any:
     """
     scores = ops.cast(scores, "float32")
     if mask is None:
-        return ops.softmax(scores)
+        return tf.nn.softmax(scores)
     mask = ops.cast(mask, "bool")
-    weights = ops.softmax(ops.where(mask, scores, MASKED_SCORE))
+    weights = tf.nn.softmax(ops.where(mask, scores, MASKED_SCORE))
     # Where nothing is allowed all scores are equally low, and the softmax would spread its weight over them.
     return ops.where(mask, weights, 0.0)
 
