@@ -21,6 +21,7 @@ from lmcourse.grading.outcomes import (
     MISSING,
     NOT_IMPLEMENTED,
     PASSED,
+    SYMBOLS,
     TOO_SLOW,
     WRONG,
     Outcome,
@@ -41,7 +42,7 @@ from lmcourse.grading.reports import (
 from lmcourse.grading.reports.class_statistics import bins, hint_counts, statistics_page
 from lmcourse.grading.reports.folder import page_names
 from lmcourse.grading.reports.pages import feedback_page, index_page, similar_page
-from lmcourse.grading.reports.words import STATES, SYMBOLS, clean, overview
+from lmcourse.grading.reports.words import STATES, clean, overview
 from lmcourse.grading.shortcuts import Shortcut
 from lmcourse.grading.submissions import Graded
 

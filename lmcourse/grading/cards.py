@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import html
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lmcourse.grading import chapters
@@ -12,21 +12,19 @@ from lmcourse.grading.assertions import brief
 from lmcourse.grading.engine import DEFAULT_TIMEOUT_SECONDS, ChecksError, collect, run_checks
 from lmcourse.grading.exercise import chapter_of
 from lmcourse.grading.outcomes import (
-    CRASHED,
     MISSING,
     NOT_IMPLEMENTED,
     PASSED,
-    TOO_SLOW,
+    SYMBOLS,
     WRONG,
     Outcome,
     Test,
-    hint_for,
+    notes_on,
     shorten,
 )
 from lmcourse.grading.shortcuts import Shortcut, find_shortcuts
 
-# A symbol and a word carry the state, colour only repeats it; these colours read on white and on black.
-_SYMBOLS = {PASSED: "✔", WRONG: "✘", NOT_IMPLEMENTED: "○", MISSING: "?", CRASHED: "✘", TOO_SLOW: "⧗"}
+# These colours read on white and on black.
 _COLOURS = {PASSED: "#1f9254", NOT_IMPLEMENTED: "#b07800", MISSING: "#b07800"}
 _FAILED_COLOUR = "#d5493a"
 
@@ -86,11 +84,8 @@ def check(
     Returns:
         A card that shows itself in the notebook.
     """
-    namespace = _namespace(sys._getframe(1).f_globals) if namespace is None else namespace
-    try:
-        return _exercise_card(number, namespace, timeout)
-    except Exception as error:
-        return _fault(f"Exercise {number}", error)
+    names = _namespace(sys._getframe(1).f_globals) if namespace is None else namespace
+    return _card("Exercise", _exercise_card, number, names, timeout)
 
 
 def progress(
@@ -106,11 +101,8 @@ def progress(
     Returns:
         A card with a line for each exercise.
     """
-    namespace = _namespace(sys._getframe(1).f_globals) if namespace is None else namespace
-    try:
-        return _chapter_card(chapter, namespace, timeout)
-    except Exception as error:
-        return _fault(f"Chapter {chapter}", error)
+    names = _namespace(sys._getframe(1).f_globals) if namespace is None else namespace
+    return _card("Chapter", _chapter_card, chapter, names, timeout)
 
 
 def state_of(outcomes: Sequence[Outcome]) -> str:
@@ -126,6 +118,20 @@ def points_text(points: float) -> str:
         ('1 point', '2.5 points')
     """
     return f"{points:g} point{'' if points == 1 else 's'}"
+
+
+def _card(
+    what: str,
+    make: Callable[[str, Mapping[str, Any], float], Card],
+    number: str,
+    namespace: Mapping[str, Any],
+    timeout: float,
+) -> Card:
+    """Make a card; what cannot be checked has one too."""
+    try:
+        return make(number, namespace, timeout)
+    except Exception as error:
+        return _fault(f"{what} {number}", error)
 
 
 def _exercise_card(number: str, namespace: Mapping[str, Any], timeout: float) -> Card:
@@ -182,17 +188,9 @@ def _points(tests: Mapping[str, Test], outcomes: Sequence[Outcome]) -> str:
 
 
 def _failure_notes(tests: Mapping[str, Test], outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """Explain the first failure; the hint is kept until there is an answer that it could help."""
+    """Explain the first failure."""
     failure = next((outcome for outcome in outcomes if outcome.state != PASSED), None)
-    if failure is None:
-        return []
-    if failure.state in (NOT_IMPLEMENTED, MISSING):
-        return [("To do", failure.message)]
-    hint = ("Hint", hint_for(tests[failure.test], failure))
-    if failure.expected:
-        return [hint, ("Expected", failure.expected), ("Got", failure.actual)]
-    happened = ("What happened", failure.message)
-    return [happened, hint] if failure.state in (CRASHED, TOO_SLOW) else [hint, happened]
+    return notes_on(tests[failure.test], failure) if failure else []
 
 
 def _shortcut_notes(tests: Sequence[Test], namespace: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -235,7 +233,7 @@ def _namespace(callers: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _symbol(state: str) -> str:
-    return _SYMBOLS.get(state, "✘")
+    return SYMBOLS.get(state, SYMBOLS[WRONG])
 
 
 def _html_row(row: Row) -> str:

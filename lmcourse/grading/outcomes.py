@@ -16,6 +16,9 @@ MISSING = "missing"
 CRASHED = "crashed"
 TOO_SLOW = "too slow"
 
+# A symbol and a word carry the state, colour only repeats it. Every common font has these symbols.
+SYMBOLS = {PASSED: "✔", WRONG: "✘", TOO_SLOW: "◷", CRASHED: "!", NOT_IMPLEMENTED: "○", MISSING: "?"}
+
 # What helps with a test that took too long, whatever mistake the test itself looks for.
 SLOW_HINT = "does your loop end? If it does, what does it compute again and again that it could compute once?"
 
@@ -81,6 +84,20 @@ def hint_for(test: Test, outcome: Outcome) -> str:
     if outcome.state in (PASSED, NOT_IMPLEMENTED, MISSING):
         return ""
     return SLOW_HINT if outcome.state == TOO_SLOW else test.hint
+
+
+def notes_on(test: Test, outcome: Outcome) -> list[tuple[str, str]]:
+    """Explain a test that did not pass, as (heading, text), in the order in which a learner needs it.
+
+    The hint is kept until there is an answer that it could help.
+    """
+    if outcome.state in (NOT_IMPLEMENTED, MISSING):
+        return [("To do", outcome.message)]
+    hint = ("Hint", hint_for(test, outcome))
+    if outcome.expected:
+        return [hint, ("Expected", outcome.expected), ("Got", outcome.actual)]
+    happened = [("What happened", outcome.message)] if outcome.message else []
+    return [*happened, hint] if outcome.state in (CRASHED, TOO_SLOW) else [hint, *happened]
 
 
 def outcome_of(test: str, error: BaseException | None, checks: Mapping[str, Any] | None = None) -> Outcome:

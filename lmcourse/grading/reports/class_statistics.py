@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from lmcourse.grading.chapters import Chapter
+from lmcourse.grading.outcomes import SYMBOLS
 from lmcourse.grading.reports.page import css_class, escape, page, table
 from lmcourse.grading.reports.words import (
     STATES,
-    SYMBOLS,
     clean,
     notes_on,
     one_line,

@@ -4,8 +4,8 @@ import html
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from lmcourse.grading.outcomes import CRASHED, MISSING, NOT_IMPLEMENTED, PASSED, TOO_SLOW, WRONG
-from lmcourse.grading.reports.words import SYMBOLS, clean
+from lmcourse.grading.outcomes import CRASHED, MISSING, NOT_IMPLEMENTED, PASSED, SYMBOLS, TOO_SLOW, WRONG
+from lmcourse.grading.reports.words import clean
 
 # Each page says what wrote it, so that a folder of pages is known for one before it is replaced.
 GENERATOR = '<meta name="generator" content="lmcourse grade">'

@@ -7,13 +7,12 @@ from urllib.parse import quote
 from lmcourse.grading.cards import points_text
 from lmcourse.grading.chapters import Chapter
 from lmcourse.grading.grader import ExerciseGrade
-from lmcourse.grading.outcomes import PASSED
+from lmcourse.grading.outcomes import PASSED, SYMBOLS
 from lmcourse.grading.reports.page import css_class, escape, long_table, page, state_mark, table
 from lmcourse.grading.reports.record import Provenance
 from lmcourse.grading.reports.similar import Pair, Similarities
 from lmcourse.grading.reports.words import (
     NAME_CHARACTERS,
-    SYMBOLS,
     flags_of,
     notes_on,
     one_line,

@@ -149,7 +149,7 @@ def find_similar(
     with tempfile.TemporaryFile() as file:
         prints = _Prints(file, answers)
         best = heapq.nsmallest(most, counted(_alike(prints, threshold)))
-    fingerprint = functools.lru_cache(maxsize=2 * _BLOCK)(lambda learner: _fingerprint(answers[learner]))
+    fingerprint = functools.lru_cache(maxsize=8)(lambda learner: _fingerprint(answers[learner]))
     pairs = [_pair(first, second, -share, fingerprint) for share, first, second in best]
     return Similarities(pairs, total, len(prints.learners), threshold)
 

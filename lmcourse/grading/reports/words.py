@@ -4,23 +4,13 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
+from lmcourse.grading import outcomes
 from lmcourse.grading.grader import ExerciseGrade
-from lmcourse.grading.outcomes import (
-    CRASHED,
-    MISSING,
-    NOT_IMPLEMENTED,
-    PASSED,
-    TOO_SLOW,
-    WRONG,
-    hint_for,
-)
+from lmcourse.grading.outcomes import CRASHED, MISSING, NOT_IMPLEMENTED, PASSED, TOO_SLOW, WRONG
 from lmcourse.grading.submissions import Graded
 
 # In the order in which a class is drawn, from what is done to what is not begun.
 STATES = (PASSED, WRONG, TOO_SLOW, CRASHED, NOT_IMPLEMENTED, MISSING)
-
-# A symbol and a word carry the state, colour only repeats it. Every common font has these symbols.
-SYMBOLS = {PASSED: "✔", WRONG: "✘", TOO_SLOW: "◷", CRASHED: "!", NOT_IMPLEMENTED: "○", MISSING: "?"}
 
 # Messages are cut to a few hundred characters where they arise. What the process of a submission wrote is not
 # to be trusted with that: nothing longer gets into a report.
@@ -81,21 +71,12 @@ def state_of(exercise: ExerciseGrade) -> str:
 
 
 def notes_on(exercise: ExerciseGrade) -> list[tuple[str, str]]:
-    """Explain the first test that failed, as (heading, text); nothing where all passed.
-
-    The hint is kept until there is an answer that it could help.
-    """
+    """Explain the first test that failed, as (heading, text); nothing where all passed."""
     if exercise.failure is None:
         return []
     test, outcome = exercise.failure
-    state = state_of(exercise)
-    if state in (NOT_IMPLEMENTED, MISSING):
-        return [("To do", clean(outcome.message))]
-    hint = ("Hint", clean(hint_for(test, outcome)))
-    if outcome.expected:
-        return [hint, ("Expected", clean(outcome.expected)), ("Got", clean(outcome.actual))]
-    happened = [("What happened", clean(outcome.message))] if outcome.message else []
-    return [*happened, hint] if state in (CRASHED, TOO_SLOW) else [hint, *happened]
+    notes = outcomes.notes_on(test, dataclasses.replace(outcome, state=state_of(exercise)))
+    return [(heading, clean(text)) for heading, text in notes]
 
 
 @dataclasses.dataclass(frozen=True)
