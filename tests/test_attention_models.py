@@ -123,7 +123,7 @@ class TestOcclusion:
         assert occlusion(copier, held_out[0], 10, [int(held_out[0][3])]).drops[3] == 0
 
     def test_wrong_arguments_are_refused(self, copier, held_out):
-        with pytest.raises(ValueError, match="t must be between 1 and 11.*got 12"):
+        with pytest.raises(ValueError, match=r"t must be between 1 and 11.*got 12"):
             occlusion(copier, held_out[0], 12, [3])
         with pytest.raises(ValueError, match="replacements must hold at least one id"):
             occlusion(copier, held_out[0], 5, [])

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.attention.multi_head import MultiHeadAttention
 from lmcourse.core import check_ids, pad_rows
-from lmcourse.recurrent.layers import LSTM
+from lmcourse.recurrent import LSTM
 from lmcourse.training import NeuralLanguageModel
 
 Reader = Literal["window", "lstm"]

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmcourse.attention.pairs import checked_pairs, laid_out, padded
 from lmcourse.attention.scores import AdditiveScore, MultiplicativeScore, masked_softmax
 from lmcourse.core import LanguageModel, check_ids, document_ids
-from lmcourse.recurrent.layers import LSTM
+from lmcourse.recurrent import LSTM
 from lmcourse.training import next_token_loss
 
 Attention = Literal["none", "bahdanau", "luong"]
