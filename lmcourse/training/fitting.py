@@ -385,7 +385,7 @@ class _Bar:
         self._refreshed_at = time.monotonic()
         if self._bar.disable:
             return
-        self._bar.set_description_str(self._run.history.describe(), refresh=False)
+        self._bar.set_description_str(f"{self._run.history.describe()}, ", refresh=False)
         self._bar.n = self._run.step
         self._bar.refresh()
 
