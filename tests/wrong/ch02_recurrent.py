@@ -867,6 +867,17 @@ def generate__reading_the_last_token_too(embedding, cell, head, prompt, length, 
     return new
 
 
+@right("2.9")
+def generate__with_an_rnn_layer(embedding, cell, head, prompt, length, choose):
+    rnn = keras.layers.RNN(cell, return_state=True)
+    new, unread, states = [], prompt, None
+    while len(new) < length:
+        output, *states = rnn(embedding(np.array([unread])), initial_state=states)
+        unread = [choose(head(output)[0])]
+        new += unread
+    return new
+
+
 @wrong("2.9", caught_by="test_only_the_new_ids_come_back")
 def generate__with_the_prompt(embedding, cell, head, prompt, length, choose):
     return [*prompt, *generate__prompt_first(embedding, cell, head, prompt, length, choose)]
