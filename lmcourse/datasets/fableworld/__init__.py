@@ -26,6 +26,13 @@ Example:
 from lmcourse.datasets.fableworld.grammar import END
 from lmcourse.datasets.fableworld.labels import LABELS, LabelFloor, floor_by_label
 from lmcourse.datasets.fableworld.oracle import MAX_HYPOTHESES, FableOracle
+from lmcourse.datasets.fableworld.parallel import (
+    Pair,
+    Translator,
+    exact_match_ceiling,
+    parallel,
+    translations,
+)
 from lmcourse.datasets.fableworld.slots import World
 from lmcourse.datasets.fableworld.story import (
     LANGUAGES,
@@ -61,23 +68,28 @@ __all__ = [
     "FableOracle",
     "FableTokenizer",
     "LabelFloor",
+    "Pair",
     "Question",
     "SentimentData",
     "Span",
     "Split",
     "Story",
     "Teller",
+    "Translator",
     "World",
     "detokenize",
     "entities",
+    "exact_match_ceiling",
     "floor_by_label",
     "full_world",
     "generate",
     "language_named",
     "load",
     "overlap",
+    "parallel",
     "questions",
     "sentiment",
     "summary",
     "tokenize",
+    "translations",
 ]
