@@ -124,9 +124,9 @@ def _is_class(args: argparse.Namespace) -> bool:
 
 def _grade_class(args: argparse.Namespace, chapter: Chapter | None) -> int:
     from lmcourse.grading import reports
-    from lmcourse.grading.classroom import JOURNAL, Limits, chapter_of_class, cores, grade_class
+    from lmcourse.grading.classroom import JOURNAL, Limits, chapter_of_class, cores, grade_class, isolation
     from lmcourse.grading.handed_in import submissions_in
-    from lmcourse.sandbox import capabilities, missing, workspace
+    from lmcourse.sandbox import missing, workspace
 
     if args.json:
         raise UsageError("--json is for one notebook; of a class, results.json holds all grades.")
@@ -136,9 +136,9 @@ def _grade_class(args: argparse.Namespace, chapter: Chapter | None) -> int:
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror or error}.") from None
     limits = Limits(test_seconds=args.timeout)
-    isolation = missing()
-    if isolation:
-        print(isolation)
+    gaps = missing()
+    if gaps:
+        print(gaps)
     with workspace() as scratch:
         submissions = submissions_in(args.paths, scratch, skip=out)
         if args.format == "gradescope" and len(submissions) != 1:
@@ -167,7 +167,7 @@ def _grade_class(args: argparse.Namespace, chapter: Chapter | None) -> int:
                     chapter,
                     hidden=args.hidden,
                     limits=dataclasses.asdict(limits),
-                    isolation=[capabilities().how, *([isolation] if isolation else [])],
+                    isolation=[isolation(), *([gaps] if gaps else [])],
                 )
                 reports.write_reports(
                     graded,

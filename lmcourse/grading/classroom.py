@@ -113,6 +113,14 @@ def grade_class(
     return grades
 
 
+def isolation() -> str:
+    """Return how submissions are isolated here: copies of a warm process in namespaces, else as the sandbox can."""
+    from lmcourse.grading.warm import possible
+    from lmcourse.sandbox import capabilities
+
+    return capabilities("fork" if possible() else "run").how
+
+
 def hidden_places() -> tuple[Path, ...]:
     """Return what no submission may read: the solutions, the checks, and what tests them."""
     root = course_root()
