@@ -1,4 +1,7 @@
-"""The tests of chapter 2's exercises."""
+"""The tests of chapter 2's exercises.
+
+Letters for shapes: `B` rows, `T` time, `D` width of the input, `H` width of the state, `V` vocabulary.
+"""
 
 import functools
 import math
@@ -607,7 +610,8 @@ def test_every_position_has_logits(TiedLanguageModel):
 @exercise(
     "2.8",
     points=0.5,
-    hint="logits are numbers of any sign, which the loss turns into probabilities: what made yours positive?",
+    hint="logits are numbers of any sign, which the loss turns into probabilities: what in your model "
+    "did so before?",
 )
 def test_logits_are_no_probabilities(TiedLanguageModel):
     logits = _logits_of(_tied_model(TiedLanguageModel), [[1, 2, 3]])
