@@ -195,7 +195,7 @@ def translator():
     keras.utils.set_random_seed(0)
     model = Seq2Seq(12, 12, attention="luong", units=48, embedding_dim=24)
     model.compile(keras.optimizers.Adam(1e-2, global_clipnorm=1.0))
-    fit(model, PairBatches(reversals(3000), 64), steps=350, progress=False)
+    fit(model, PairBatches(reversals(3000), 32), steps=300, progress=False)
     return model
 
 

@@ -31,7 +31,7 @@ class Memory(NamedTuple):
     Attributes:
         annotations: what is known of each source position, (B, S, U + D): the encoder's output there, in which the
             tokens before have their part, beside the embedding of the token itself.
-        keys: what of the scores does not depend on the query, (B, S, U); None without attention.
+        keys: what of the scores does not depend on the query, (B, S, U); without attention nobody asks for it.
         mask: True on source tokens, (B, 1, S).
     """
 
@@ -94,8 +94,11 @@ class Seq2Seq(keras.Model):
         self.attention, self.units, self.embedding_dim = attention, units, embedding_dim
         self.dropout, self.start_id, self.end_id = dropout, start_id, end_id
         self._check_arguments()
-        self.source_embedding = keras.layers.Embedding(source_vocab, embedding_dim)
-        self.target_embedding = keras.layers.Embedding(target_vocab, embedding_dim)
+        # Keras's own start, within 0.05 of zero, would let a word vanish in the mean of a whole source, which is what
+        # attention gives before it has learned where to look.
+        spread = keras.initializers.RandomNormal
+        self.source_embedding = keras.layers.Embedding(source_vocab, embedding_dim, spread(stddev=1.0))
+        self.target_embedding = keras.layers.Embedding(target_vocab, embedding_dim, spread(stddev=1.0))
         self.encoder = LSTM(units, return_state=True)
         self.decoder = LSTM(units)
         self.score = {"none": None, "bahdanau": AdditiveScore(units), "luong": MultiplicativeScore()}[
@@ -153,7 +156,7 @@ class Seq2Seq(keras.Model):
         embedded = self.drop(self.source_embedding(source), training=training)  # (B, S, D)
         outputs, *states = self.encoder(embedded, mask=source_mask)
         annotations = ops.concatenate([outputs, embedded], axis=-1)  # (B, S, U + D)
-        keys = None if self.score is None else self.score.project_keys(annotations)
+        keys = annotations if self.score is None else self.score.project_keys(annotations)
         return Memory(annotations, keys, source_mask[:, None, :]), tuple(states)
 
     def step(
