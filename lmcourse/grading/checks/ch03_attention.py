@@ -175,8 +175,8 @@ def test_scores_are_divided_by_the_root_of_the_width(attention):
 @exercise(
     "3.2",
     points=0.5,
-    hint="the mask decides who takes part in the softmax: pass it on to `masked_softmax`, the same for any "
-    "number of leading axes. If you do, does 3.1 pass?",
+    hint="the mask decides who takes part in the softmax, the same for any number of leading axes: where "
+    "does it come in with you? If that is right, does 3.1 pass?",
 )
 def test_the_mask_is_heeded(attention):
     query, key, value = _random(2, 3, 5, 4), _random(2, 3, 5, 4, seed=1), _random(2, 3, 5, 2)
