@@ -37,8 +37,8 @@ class TestModels(LanguageModelContract):
     cases = (
         Case("window", lambda: WindowLanguageModel(V, 3, 4, 5), [ROWS], causal=True, wrong=EMPTY),
         Case(
-            "GRU, two layers",
-            lambda: RecurrentLanguageModel(V, layer="gru", units=6, layers=2),
+            "simple, two layers",
+            lambda: RecurrentLanguageModel(V, layer="simple", units=6, layers=2),
             [ROWS],
             causal=True,
             wrong=EMPTY,

@@ -11,10 +11,6 @@ from lmcourse.recurrent.numpy_rnn import RNNWeights, finite_differences, rnn_bac
 B, T, D, H = 3, 7, 4, 5
 PAIRS = {
     "simple": (SimpleRNN(H), keras.layers.SimpleRNN(H, return_sequences=True)),
-    "simple relu": (
-        SimpleRNN(H, activation="relu"),
-        keras.layers.SimpleRNN(H, "relu", return_sequences=True),
-    ),
     "lstm": (LSTM(H), keras.layers.LSTM(H, return_sequences=True)),
     "gru": (GRU(H), keras.layers.GRU(H, return_sequences=True)),
     "gru reset before": (

@@ -450,8 +450,8 @@ class CarriedState(NeuralLanguageModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "CarriedState":
         """Return what `get_config` describes."""
-        model = keras.saving.deserialize_keras_object(config.pop("model"), custom_objects)
-        return cls(model, **config)
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        return cls(**{**config, "model": model})
 
     def _before(self) -> AllStates:
         """Return the states to begin the batch with."""
