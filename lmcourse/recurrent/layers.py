@@ -2,9 +2,9 @@
 
 The weights have the layout of Keras's own layers, so `ours.set_weights(keras_layer.get_weights())` and the
 reverse work. Whatever does not wait for the state before, the product with the inputs, is one matrix product for
-all steps; only the product with the state stays in the loop. This is faster than Keras's loop on a CPU, and takes
-memory for what it prepares (`python -m benchmarks recurrent` shows both). On a GPU Keras's own LSTM and GRU call cuDNN's fused
-kernels where they can, which should be faster than any loop (not measured here): move the weights over.
+all steps; only the product with the state stays in the loop. On a CPU this is faster than Keras's loop, and takes
+memory for what it prepares (`python -m benchmarks recurrent` shows both). On a GPU Keras's own LSTM and GRU call
+cuDNN's fused kernels where they can, which should be faster than any loop (not measured here): move the weights over.
 
 Letters for shapes: `B` rows, `T` time, `D` width of the input, `H` units, `G` gates.
 """
