@@ -39,8 +39,10 @@ class PairBatches(Batches):
 
     Example:
         >>> inputs, y, weight = next(PairBatches([([5, 6, 0], [7, 0])], batch_size=1))
-        >>> inputs["source"].tolist(), inputs["source_mask"].sum(), inputs["target"][:, :3].tolist(), y[:, :3].tolist()
-        ([[5, 6, 0, 0, 0, 0, 0, 0]], 3, [[0, 7, 0]], [[7, 0, 0]])
+        >>> inputs["source"].tolist(), inputs["source_mask"].sum(axis=1).tolist()
+        ([[5, 6, 0, 0, 0, 0, 0, 0]], [3])
+        >>> inputs["target"][:, :3].tolist(), y[:, :3].tolist(), weight[:, :3].tolist()
+        ([[0, 7, 0]], [[7, 0, 0]], [[1.0, 1.0, 0.0]])
     """
 
     def __init__(

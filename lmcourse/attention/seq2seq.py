@@ -46,7 +46,8 @@ class Seq2Seq(keras.Model):
 
     Without attention the decoder knows of the source only the encoder's last state (Sutskever). Bahdanau's decoder
     looks at the source before each step, with the state it has, and what it sees goes into the step. Luong's looks
-    after the step, so that all steps of training are made first and all looks at once.
+    after the step, so that all steps of training are made first and all looks at once. In both a linear layer joins
+    what was seen with the decoder's state before the output.
 
     A call takes a dict: "source" int (B, S), "source_mask" bool (B, S), "target" int (B, T), the target one token
     behind with `start_id` in front. It returns logits (B, T, V) of the tokens that follow. `PairBatches` has this form.
@@ -104,7 +105,8 @@ class Seq2Seq(keras.Model):
         self.score = {"none": None, "bahdanau": AdditiveScore(units), "luong": MultiplicativeScore()}[
             attention
         ]
-        self.combine = keras.layers.Dense(units, activation="tanh") if self.score else None
+        # Luong ends this layer in a tanh; without it a source word reaches the output undistorted.
+        self.combine = keras.layers.Dense(units) if self.score else None
         self.output_dense = keras.layers.Dense(target_vocab)
         self.drop = keras.layers.Dropout(dropout)
 
