@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import psutil
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
@@ -24,6 +26,9 @@ ATTENTIONS: dict[str, Callable[..., tf.Tensor]] = {
     "plain": lambda query, key, value: scaled_dot_product_attention(query, key, value)[0],
     "chunked": chunked_attention,
 }
+
+# Where Linux lets a process reset the highest point of its memory.
+PEAK_RESET = Path("/proc/self/clear_refs")
 
 # A call that takes less than this is repeated: below, the clock and other programs disturb too much.
 MEASURED_SECONDS = 0.1
@@ -99,14 +104,12 @@ def fit_exponent(lengths: ArrayLike, costs: ArrayLike) -> float:
 
 
 def peak_mebibytes(kind: Kind, length: int, *, heads: int = 4, width: int = 32) -> float:
-    """Return by how much a pass, forward and backward, raises the highest memory use of a fresh process, in MiB.
+    """Return how much memory a pass, forward and backward, needs at its highest point beyond its inputs, in MiB.
 
-    The process first makes the inputs and passes over a short row, so that what TensorFlow takes for itself does not
-    count. Only where the system reports a process's highest memory use; elsewhere NaN.
+    Measured in a fresh process, which first passes over a short row, so that what TensorFlow takes for itself does not
+    count. Only on Linux, where a process can have its highest point counted anew; elsewhere NaN.
     """
-    try:
-        import resource  # noqa: F401 - not on Windows
-    except ImportError:
+    if not PEAK_RESET.exists():
         return float("nan")
     code = "from lmcourse.attention.cost import _peak_of_this_process as peak; print(peak"
     call = [sys.executable, "-c", f"{code}{(kind, length, heads, width)})"]
@@ -115,15 +118,15 @@ def peak_mebibytes(kind: Kind, length: int, *, heads: int = 4, width: int = 32) 
 
 
 def _peak_of_this_process(kind: str, length: int, heads: int, width: int) -> float:
-    import resource
-
     step = _compiled(kind, heads, width)
     step(_row(16, heads, width))
     row = _row(length, heads, width)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step(row)
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return kibibytes / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes
+    before = psutil.Process().memory_info().rss / 2**20
+    PEAK_RESET.write_text("5")  # see proc(5)
+    step(row).numpy()
+    status = Path("/proc/self/status").read_text()
+    highest = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(highest.split()[1]) / 2**10 - before
 
 
 def _seconds(kind: str, length: int, heads: int, width: int) -> float:
