@@ -35,7 +35,8 @@ def masked_softmax(scores: Any, mask: Any | None = None) -> Any:
     if mask is None:
         return tf.nn.softmax(scores)
     mask = ops.cast(mask, "bool")
-    weights = tf.nn.softmax(ops.where(mask, scores, MASKED_SCORE))
+    # Added, not selected: the gradient of a sum passes by without another look at all scores.
+    weights = tf.nn.softmax(scores + ops.where(mask, 0.0, MASKED_SCORE))
     # Where nothing is allowed all scores are equally low, and the softmax would spread its weight over them.
     return ops.where(mask, weights, 0.0)
 
