@@ -287,6 +287,8 @@ def _read_metadata(cursor: _Cursor, number: int) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for i in range(number):
         key = cursor.string(f"the key of metadata entry {i}")
+        if not key:  # what a wrong count finds in padding
+            raise cursor.error(f"the key of metadata entry {i} must not be empty")
         if key in metadata:
             raise cursor.error(f"metadata must not repeat a key; {shown(key)} comes twice")
         metadata[key] = _read_value(cursor, cursor.number("I", f"the type of {shown(key)}"), shown(key))
@@ -335,6 +337,8 @@ def _read_tensors(cursor: _Cursor, number: int) -> dict[str, TensorInfo]:
     unknown: Counter[str] = Counter()
     for i in range(number):
         name = cursor.string(f"the name of tensor {i}")
+        if not name:
+            raise cursor.error(f"the name of tensor {i} must not be empty")
         if name in tensors:
             raise cursor.error(f"tensors must have different names; {shown(name)} comes twice")
         shape = _read_shape(cursor, name)
