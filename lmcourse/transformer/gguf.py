@@ -35,7 +35,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmcourse.transformer.weights_file import TensorInfo, WeightsFile, check_no_overlap, shown, widened
+from lmcourse.transformer.weights_file import TensorInfo, WeightsFile, find_overlap, shown, widened
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)  # version 1 counted in 32 bits; version 3 only added big-endian files
@@ -102,13 +102,14 @@ class GGUFFile(WeightsFile):
         num_tensors = cursor.count("Q", "tensors", smallest=24)
         num_entries = cursor.count("Q", "metadata entries", smallest=13)
         metadata = _read_metadata(cursor, num_entries)
-        tensors = _read_tensors(cursor, num_tensors)
-        start = _data_start(cursor, metadata)
-        placed = {
-            info.name: dataclasses.replace(info, offset=start + info.offset) for info in tensors.values()
+        found = _read_tensors(cursor, num_tensors)
+        alignment = _alignment(cursor, metadata)
+        start = -(-cursor.position // alignment) * alignment  # the next multiple
+        tensors = {
+            name: dataclasses.replace(info, offset=start + info.offset) for name, info in found.items()
         }
-        _check_places(cursor, placed, _alignment(cursor, metadata), start)
-        return metadata, placed
+        _check_places(cursor, tensors, alignment, start)
+        return metadata, tensors
 
     def _decode(self, info: TensorInfo, data: mmap.mmap) -> NDArray[np.float32]:
         encoding = _ENCODINGS_BY_NAME[info.type]
@@ -295,16 +296,16 @@ def _read_metadata(cursor: _Cursor, number: int) -> dict[str, Any]:
     return metadata
 
 
-def _read_value(cursor: _Cursor, kind: int, key: str, depth: int = 0) -> Any:
+def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:
     if kind == _STRING:
         return cursor.string(key)
     if kind == _ARRAY:
-        return _read_array(cursor, key, depth)
+        return _read_array(cursor, key)
     value = cursor.number(_scalar_code(cursor, kind, key), key)
     return _as_bools(cursor, [value], key)[0] if kind == _BOOL else value
 
 
-def _read_array(cursor: _Cursor, key: str, depth: int) -> list:
+def _read_array(cursor: _Cursor, key: str, depth: int = 0) -> list:
     if depth == MAX_NESTING:
         raise cursor.error(f"{key} must not nest arrays deeper than {MAX_NESTING}")
     kind = cursor.number("I", f"the type of the items of {key}")
@@ -387,11 +388,6 @@ def _alignment(cursor: _Cursor, metadata: dict[str, Any]) -> int:
     return found
 
 
-def _data_start(cursor: _Cursor, metadata: dict[str, Any]) -> int:
-    alignment = _alignment(cursor, metadata)
-    return -(-cursor.position // alignment) * alignment
-
-
 def _check_places(cursor: _Cursor, tensors: dict[str, TensorInfo], alignment: int, start: int) -> None:
     for info in tensors.values():
         if (info.offset - start) % alignment:
@@ -406,6 +402,6 @@ def _check_places(cursor: _Cursor, tensors: dict[str, TensorInfo], alignment: in
             f"the file is cut off or damaged: it should have {last.offset + last.nbytes:,} bytes, to the end of tensor "
             f"{shown(last.name)}; it has {cursor.size:,}"
         )
-    overlap = check_no_overlap(tensors.values())
+    overlap = find_overlap(tensors.values())
     if overlap:
         raise cursor.error(overlap)

@@ -184,11 +184,11 @@ def shown(name: str) -> str:
     return short if short.isprintable() and short.strip() == short != "" else repr(short)
 
 
-def check_no_overlap(tensors: Iterable[TensorInfo]) -> str:
+def find_overlap(tensors: Iterable[TensorInfo]) -> str:
     """Say which two tensors claim the same bytes; nothing if none do.
 
     Example:
-        >>> check_no_overlap([TensorInfo("a", (2,), "F32", 0, 8), TensorInfo("b", (1,), "F32", 4, 4)])
+        >>> find_overlap([TensorInfo("a", (2,), "F32", 0, 8), TensorInfo("b", (1,), "F32", 4, 4)])
         'tensors a and b overlap'
     """
     end, last = 0, ""
