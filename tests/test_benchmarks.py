@@ -8,14 +8,15 @@ from benchmarks import __main__ as benchmarks
 def test_without_a_name_the_benchmarks_are_listed(capsys):
     assert benchmarks.main([]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == benchmarks.names() == ["grading", "ngram", "tokenizer"]
+    assert listed == benchmarks.names() == ["attention", "grading", "ngram", "recurrent", "tokenizer"]
 
 
 def test_an_unknown_name_lists_those_there_are(capsys):
     with pytest.raises(SystemExit) as stop:
         benchmarks.main(["ngrams"])
     assert stop.value.code == 2
-    assert "no benchmark 'ngrams'; there are: grading, ngram, tokenizer" in capsys.readouterr().err
+    known = "attention, grading, ngram, recurrent, tokenizer"
+    assert f"no benchmark 'ngrams'; there are: {known}" in capsys.readouterr().err
 
 
 def test_a_table_has_a_column_for_every_key_of_any_row():

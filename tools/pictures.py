@@ -37,7 +37,9 @@ def main(folder: Path | None = None) -> int:
     folder = folder or course_root() / "docs"
     folder.mkdir(exist_ok=True)
     with mpl.rc_context(STYLE):
-        plotting.excess_by_label(excess).savefig(folder / "loss_by_phenomenon.png", dpi=110)
+        plotting.excess_by_label(excess, height=1.1 + 0.3 * len(excess)).savefig(
+            folder / "loss_by_phenomenon.png", dpi=110
+        )
     return 0
 
 

@@ -186,10 +186,10 @@ EXPERIMENTS = {
         "Simple RNN", "simple", units=256, embedding_dim=96, epochs=3, batch_size=16, learning_rate=2e-3
     ),
     "fableworld-gru": _fableworld(
-        "GRU", "gru", units=192, embedding_dim=96, epochs=2, batch_size=16, learning_rate=5e-3
+        "GRU", "gru", units=192, embedding_dim=96, epochs=3, batch_size=16, learning_rate=5e-3
     ),
     "fableworld-lstm": _fableworld(
-        "LSTM", "lstm", units=192, embedding_dim=96, epochs=2, batch_size=16, learning_rate=5e-3
+        "LSTM", "lstm", units=192, embedding_dim=96, epochs=3, batch_size=16, learning_rate=5e-3
     ),
     **_pythondocs_pair("20,000", 20_000, 600),
     **_pythondocs_pair("80,000", 80_000, 1_200),
