@@ -82,8 +82,8 @@ class DocumentBatches(Batches):
         >>> batches = DocumentBatches([[5, 6, 7], [8, 9]], batch_size=2)
         >>> x, y, weight = next(batches)
         >>> order = y[:, 0].argsort()
-        >>> x[order, :4].tolist(), y[order, :4].tolist(), weight.sum(axis=1)[order].tolist()
-        ([[0, 5, 6, 0], [0, 8, 0, 0]], [[5, 6, 7, 0], [8, 9, 0, 0]], [3.0, 2.0])
+        >>> x[order].tolist(), y[order].tolist(), weight.sum(axis=1)[order].tolist()
+        ([[0, 5, 6], [0, 8, 0]], [[5, 6, 7], [8, 9, 0]], [3.0, 2.0])
     """
 
     def __init__(
