@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+from benchmarks import peak_mib
+
 ROUNDS = 12
 # (B, T, D, H): what the course trains, and a smaller one, where the cost of each step's operations shows.
 SIZES = [(32, 120, 128, 256), (16, 60, 64, 128)]
@@ -32,7 +34,7 @@ def row(kind: str, size: tuple[int, int, int, int]) -> dict[str, object]:
             step()
             seconds[whose].append(time.process_time() - began)
     medians = {whose: statistics.median(times) for whose, times in seconds.items()}
-    memory = {whose: peak_mib(whose, kind, size) for whose in steps}
+    memory = {whose: added_mib(whose, kind, size) for whose in steps}
     return {
         "layer": kind,
         "B, T, D, units": ", ".join(map(str, size)),
@@ -79,26 +81,25 @@ def training_step(whose: str, kind: str, size: tuple[int, int, int, int]):
     return lambda: float(step()[0])
 
 
-def peak_mib(whose: str, kind: str, size: tuple[int, int, int, int]) -> float:
+def added_mib(whose: str, kind: str, size: tuple[int, int, int, int]) -> float:
     """Return what three training steps add to the peak memory of a fresh process, in MiB."""
     command = [sys.executable, "-m", "benchmarks.recurrent", whose, kind, *map(str, size)]
     made, trained = (
-        int(subprocess.run([*command, steps], check=True, capture_output=True, text=True).stdout.split()[-1])
+        float(
+            subprocess.run([*command, steps], check=True, capture_output=True, text=True).stdout.split()[-1]
+        )
         for steps in ("0", "3")
     )
-    return (trained - made) / 2**20
+    return trained - made
 
 
 def print_peak(whose: str, kind: str, *numbers: str) -> None:
-    """Make so many steps and print the process's peak memory in bytes."""
-    import resource
-
+    """Make so many steps and print the process's peak memory in MiB."""
     *size, steps = map(int, numbers)
     step = training_step(whose, kind, tuple(size))
     for _ in range(steps):
         step()
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    print(peak_mib())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import concurrent.futures
 import hashlib
 import multiprocessing
 import os
-import resource
 import time
-from pathlib import Path
+
+from benchmarks import peak_mib
 
 CHARACTERS = 5_000_000
 MERGES = 8_000
@@ -49,16 +49,6 @@ def measure(corpus: list[str], train, encode_all) -> dict[str, object]:
         "tokens": sum(map(len, first)),
         "ids": hashlib.sha256(repr(first).encode()).hexdigest(),
     }
-
-
-def peak_mib() -> float:
-    """Return the most memory that this process has held so far, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Linux hands ru_maxrss on from the process that started this one, however large that was.
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts in bytes
 
 
 def measure_ours(corpus: list[str]) -> dict[str, object]:
