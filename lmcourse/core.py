@@ -111,6 +111,26 @@ class RecomputingDecoder(Decoder):
         self._rows = [list(self._rows[row]) for row in rows]
 
 
+def check_positive(**sizes: object) -> None:
+    """Refuse a size below one; what is no integer yet, as a tensor in a graph, or None is let through.
+
+    Args:
+        sizes: numbers by the names of the arguments they came as.
+
+    Raises:
+        ValueError: if one is below 1.
+
+    Example:
+        >>> check_positive(units=8, window=0)
+        Traceback (most recent call last):
+        ...
+        ValueError: window must be at least 1; got 0.
+    """
+    for name, size in sizes.items():
+        if isinstance(size, int) and size < 1:
+            raise ValueError(f"{name} must be at least 1; got {size}.")
+
+
 def check_ids(ids: ArrayLike, vocab_size: int, mask: ArrayLike | None = None) -> tuple[NDArray, NDArray]:
     """Return ids and mask as arrays of shape (B, T), or say what is wrong with them.
 

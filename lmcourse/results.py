@@ -184,6 +184,19 @@ class Standing:
     lowest: float
     highest: float
 
+    def mean_of(self, metric: str) -> float:
+        """Return another metric's mean over the rows."""
+        return statistics.fmean(row.metrics[metric] for row in self.rows)
+
+    def parts(self, prefix: str = "excess_", suffix: str = "_bits_per_token") -> dict[str, float]:
+        """Return the means of what a total is split into, by name: `excess_copy_name_bits_per_token` as "copy-name"."""
+        shortest = len(prefix) + len(suffix) + 1
+        return {
+            metric[len(prefix) : -len(suffix)].replace("_", "-"): self.mean_of(metric)
+            for metric in self.rows[0].metrics
+            if metric.startswith(prefix) and metric.endswith(suffix) and len(metric) >= shortest
+        }
+
 
 def run(
     chapter: str,
@@ -268,11 +281,26 @@ def leaderboard(
 
 
 def standings(
-    dataset: str, metric: str = "bits_per_byte", *, highest_first: bool = False, folder: Path | None = None
+    dataset: str,
+    metric: str = "bits_per_byte",
+    *,
+    until: str | None = None,
+    highest_first: bool = False,
+    folder: Path | None = None,
 ) -> list[Standing]:
-    """Return the experiments on a dataset, the best mean over their seeds first; arguments as `leaderboard`."""
+    """Return the experiments on a dataset, the best mean over their seeds first.
+
+    Args:
+        dataset: as in `leaderboard`, and so metric, highest_first and folder.
+        metric: what to rank by.
+        until: the last chapter to take, as in "ch02": the leaderboard as it stands there. Default: all.
+        highest_first: whether more is better.
+        folder: where the rows are.
+    """
     by_experiment: dict[tuple[str, str], list[Row]] = {}
     for row in leaderboard(dataset, metric, folder=folder):
+        if until is not None and row.chapter > canonical_chapter(until):
+            continue
         by_experiment.setdefault((row.chapter, row.experiment), []).append(row)
     entries = [_standing(rows, metric) for rows in by_experiment.values()]
     return sorted(entries, key=lambda standing: standing.mean, reverse=highest_first)

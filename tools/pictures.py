@@ -5,9 +5,7 @@ from pathlib import Path
 
 from lmcourse import plotting, results
 from lmcourse.paths import course_root
-from lmcourse.plotting.style import LABEL_COLOURS, STYLE
-
-PREFIX, SUFFIX = "excess_", "_bits_per_token"
+from lmcourse.plotting.style import STYLE
 
 # A control that knows no context would dwarf the others.
 HIGHEST_EXCESS_BITS = 2.0
@@ -15,15 +13,8 @@ HIGHEST_EXCESS_BITS = 2.0
 
 def excess_of_models() -> dict[str, dict[str, float]]:
     """Return each Fableworld model's mean excess by label, the best model last."""
-    excess = {}
-    for place in reversed(results.standings("fableworld", "excess_bits_per_token")):
-        if place.mean <= HIGHEST_EXCESS_BITS:
-            excess[place.rows[0].model] = {
-                label: sum(row.metrics[metric] for row in place.rows) / len(place.rows)
-                for label in LABEL_COLOURS
-                if (metric := f"{PREFIX}{label.replace('-', '_')}{SUFFIX}") in place.rows[0].metrics
-            }
-    return excess
+    places = reversed(results.standings("fableworld", "excess_bits_per_token"))
+    return {place.rows[0].model: place.parts() for place in places if place.mean <= HIGHEST_EXCESS_BITS}
 
 
 def main(folder: Path | None = None) -> int:

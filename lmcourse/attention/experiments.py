@@ -16,10 +16,9 @@ from lmcourse.attention.pairs import PairBatches, score_translations
 from lmcourse.attention.seq2seq import Seq2Seq
 from lmcourse.datasets import fableworld, load_interface_strings
 from lmcourse.ngram.experiments import FableworldTexts
-from lmcourse.recurrent.experiments import scheduled_adam
 from lmcourse.results import Experiment, Measurement
 from lmcourse.text import BPETokenizer
-from lmcourse.training import DocumentBatches, fit
+from lmcourse.training import DocumentBatches, fit, scheduled_adam
 
 # Stories whose passages are translated, and those whose names show what the heads look at.
 TEST_STORIES = 40

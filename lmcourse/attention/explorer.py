@@ -137,9 +137,11 @@ def draw_heads(weights: ArrayLike, tokens: Sequence[str], start: int = 0) -> Fig
     canvas, axes = plotting.figure(columns=heads, width=0.6 + side * heads, height=side + 0.9)
     for head, each in enumerate(np.atleast_1d(axes)):
         _draw(each, explorer.weights[head, shown, shown], explorer.tokens[shown], explorer.read[shown])
-        each.set_title(f"head {head}")
+        each.set(title=f"head {head}", xlabel="read")
         if head:
             each.set_yticklabels([])
+        else:
+            each.set_ylabel("predicted")
     return canvas
 
 

@@ -13,7 +13,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.attention.multi_head import MultiHeadAttention
-from lmcourse.core import check_ids, pad_rows
+from lmcourse.core import check_ids, check_positive, pad_rows
 from lmcourse.recurrent import LSTM
 from lmcourse.training import NeuralLanguageModel
 
@@ -106,8 +106,7 @@ class AttentionLanguageModel(NeuralLanguageModel):
         return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *others)}}
 
     def _logits_and_weights(self, ids: Any, training: bool | None) -> tuple[Any, Any]:
-        if len(ids.shape) != 2 or 0 in tuple(ids.shape):
-            raise ValueError(f"ids must have shape (B, T), neither of them zero; got {tuple(ids.shape)}.")
+        self._check_call(ids)
         embedded = self.embedding(ids)  # (B, T, D)
         read = self.drop(self.read(embedded), training=training)  # (B, T, U)
         found, weights = self.attention(
@@ -118,9 +117,8 @@ class AttentionLanguageModel(NeuralLanguageModel):
         return logits + ops.cast(self.bias, logits.dtype), weights
 
     def _check_arguments(self) -> None:
-        for name in ("vocab_size", "units", "embedding_dim", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        sizes = ("vocab_size", "units", "embedding_dim", "window")
+        check_positive(**{name: getattr(self, name) for name in sizes})
         if self.reader not in get_args(Reader):
             raise ValueError(f"reader must be one of {get_args(Reader)}; got {self.reader!r}.")
         if not 0 <= self.start_id < self.vocab_size:

@@ -8,6 +8,8 @@ from typing import Any
 
 from keras import ops
 
+from lmcourse.core import check_positive
+
 
 def padding_mask(lengths: Any, max_length: int | None = None) -> Any:
     """Return the mask that keeps padding from being attended to.
@@ -34,7 +36,7 @@ def padding_mask(lengths: Any, max_length: int | None = None) -> Any:
     if max_length is None:
         max_length = ops.max(lengths)
     else:
-        _check_positive(max_length=max_length)
+        check_positive(max_length=max_length)
     return (ops.arange(max_length) < lengths[:, None])[:, None, :]  # (B, 1, S)
 
 
@@ -82,7 +84,7 @@ def sliding_window_mask(length: Any, window: int, offset: Any = 0) -> Any:
     Reference: Child et al. 2019, "Generating long sequences with sparse transformers", arXiv:1904.10509, section 4.1;
     Beltagy, Peters and Cohan 2020, "Longformer", arXiv:2004.05150, section 3.1.
     """
-    _check_positive(window=window)
+    check_positive(window=window)
     queries, keys = _positions(length, offset)
     return (keys <= queries) & (keys > queries - window)
 
@@ -117,14 +119,7 @@ def prefix_mask(length: int, prefix: Any) -> Any:
 
 def _positions(length: Any, offset: Any) -> tuple[Any, Any]:
     """Return the positions of the queries, (T, 1), and of the keys, (1, S)."""
-    _check_positive(length=length)
+    check_positive(length=length)
     if isinstance(offset, int) and offset < 0:
         raise ValueError(f"offset must not be negative; got {offset}.")
     return ops.arange(offset, offset + length)[:, None], ops.arange(offset + length)[None, :]
-
-
-def _check_positive(**sizes: Any) -> None:
-    """Refuse a size that is known and below 1; a tensor's is known only when the graph runs."""
-    for name, size in sizes.items():
-        if isinstance(size, int) and size < 1:
-            raise ValueError(f"{name} must be at least 1; got {size}.")

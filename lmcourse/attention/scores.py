@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from lmcourse.core import check_positive
+
 # Low enough that its exponential is exactly zero beside any score; finite, so that no difference of two is NaN.
 MASKED_SCORE = -1e9
 
@@ -121,7 +123,7 @@ class AdditiveScore(keras.layers.Layer):
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(**kwargs)
-        _check_at_least_one(units=units)
+        check_positive(units=units)
         self.units = units
         self.query_dense = keras.layers.Dense(units, use_bias=False, name="query", dtype=self.dtype_policy)
         self.key_dense = keras.layers.Dense(units, use_bias=False, name="key", dtype=self.dtype_policy)
@@ -239,9 +241,3 @@ def _check_shape(rank: int, letters: str, **shapes: Any) -> None:
     for name, shape in shapes.items():
         if len(shape) != rank:
             raise ValueError(f"{name} must have shape {letters}; got {tuple(shape)}.")
-
-
-def _check_at_least_one(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1; got {size}.")

@@ -9,8 +9,16 @@ Example:
             assert_distribution(bigram_probabilities([[1, 3], [2, 2]]))
 """
 
-from lmcourse.grading.assertions import assert_close, assert_distribution, assert_equal
+from lmcourse.grading.assertions import assert_close, assert_distribution, assert_equal, assert_shape
 from lmcourse.grading.cards import check, progress
 from lmcourse.grading.exercise import exercise
 
-__all__ = ["assert_close", "assert_distribution", "assert_equal", "check", "exercise", "progress"]
+__all__ = [
+    "assert_close",
+    "assert_distribution",
+    "assert_equal",
+    "assert_shape",
+    "check",
+    "exercise",
+    "progress",
+]

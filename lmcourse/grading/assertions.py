@@ -127,6 +127,29 @@ def assert_close(
     _assert_arrays(_array(actual, wanted, what), wanted, what, rtol, atol)
 
 
+def assert_shape(actual: ArrayLike, shape: tuple[int, ...], what: str = "") -> None:
+    """Assert that something was returned, in the shape of an array.
+
+    Args:
+        actual: what the answer returned.
+        shape: what is right.
+        what: words for the value.
+
+    Raises:
+        AssertionError: with the two shapes.
+
+    Example:
+        >>> assert_shape([1, 2], (3,), "the weights")
+        Traceback (most recent call last):
+        ...
+        lmcourse.grading.assertions.CheckFailure: expected shape (3,) of the weights; got shape (2,)
+    """
+    if actual is None:
+        raise CheckFailure(f"shape {shape}", _NOTHING, _of(what))
+    if np.shape(actual) != shape:
+        raise CheckFailure(f"shape {shape}", f"shape {np.shape(actual)}", _of(what))
+
+
 def assert_distribution(
     probabilities: ArrayLike | Mapping[Any, float], what: str = "", *, axis: int = -1, atol: float = 1e-6
 ) -> None:

@@ -5,6 +5,7 @@ Letters: `V` vocabulary, `E` width of the embedding, `D` width of a layer's inpu
 
 from collections.abc import Sequence
 
+from lmcourse.core import check_positive
 from lmcourse.recurrent.layers import layer_named
 
 
@@ -27,7 +28,7 @@ def layer_parameters(kind: str, width: int, units: int, *, reset_after: bool = T
         >>> layer_parameters("lstm", width=128, units=256)  # 4 · 256 · (128 + 256 + 1)
         394240
     """
-    _check_positive(width=width, units=units)
+    check_positive(width=width, units=units)
     biases = 2 if kind == "gru" and reset_after else 1
     return layer_named(kind).gates * units * (width + units + biases)
 
@@ -59,7 +60,7 @@ def language_model_parameters(
     """
     if not units:
         raise ValueError(f"units must have one number for each recurrent layer; got {units}.")
-    _check_positive(vocab_size=vocab_size, embedding_dim=embedding_dim)
+    check_positive(vocab_size=vocab_size, embedding_dim=embedding_dim)
     parts = {"embedding": vocab_size * embedding_dim}  # a row for each token, no bias
     for i, (width, height) in enumerate(zip([embedding_dim, *units], units, strict=False), start=1):
         parts[f"{layer}_{i}"] = layer_parameters(layer, width, height)
@@ -68,9 +69,3 @@ def language_model_parameters(
     if units[-1] != embedding_dim:
         parts["to_embedding"] = units[-1] * embedding_dim
     return {**parts, "logits_bias": vocab_size}
-
-
-def _check_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1; got {number}.")

@@ -12,10 +12,7 @@ from lmcourse.ngram.experiments import FableworldTexts, PythondocsTexts
 from lmcourse.ngram.experiments import measure_pythondocs as measure_ngram_on_pythondocs
 from lmcourse.recurrent.models import CarriedState, RecurrentLanguageModel, WindowLanguageModel
 from lmcourse.results import Experiment, Measurement
-from lmcourse.training import DocumentBatches, NeuralLanguageModel, StreamBatches, fit
-
-# The first steps are small: Adam's averages of the gradient know little yet.
-WARMUP_STEPS = 50
+from lmcourse.training import DocumentBatches, NeuralLanguageModel, StreamBatches, fit, scheduled_adam
 
 
 def measure_fableworld(
@@ -112,15 +109,6 @@ def make_model(model: str, vocab_size: int, **settings: Any) -> NeuralLanguageMo
     if model == "window":
         return WindowLanguageModel(vocab_size, **settings)
     return RecurrentLanguageModel(vocab_size, layer=model, **settings)
-
-
-def scheduled_adam(learning_rate: float, steps: int) -> keras.optimizers.Optimizer:
-    """Return Adam with a warm-up, a cosine decay to zero, and gradients clipped to a global norm of one."""
-    warmup = min(WARMUP_STEPS, steps // 10)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warmup), warmup_target=learning_rate, warmup_steps=warmup
-    )
-    return keras.optimizers.Adam(schedule, global_clipnorm=1.0)
 
 
 def hold_out(documents: list[list[int]], share: float = 0.05) -> tuple[list[list[int]], list[list[int]]]:

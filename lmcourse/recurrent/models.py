@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
-from lmcourse.core import Decoder, document_ids, pad_rows
+from lmcourse.core import Decoder, check_positive, document_ids, pad_rows
 from lmcourse.recurrent.layers import States, layer_named
 from lmcourse.training import NeuralLanguageModel
 
@@ -61,7 +61,7 @@ class WindowLanguageModel(NeuralLanguageModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        _check_positive(vocab_size=vocab_size, window=window, embedding_dim=embedding_dim, units=units)
+        check_positive(vocab_size=vocab_size, window=window, embedding_dim=embedding_dim, units=units)
         _check_start(start_id, vocab_size)
         self.vocab_size, self.window, self.start_id, self.direct = vocab_size, window, start_id, direct
         self.embedding_dim, self.units = embedding_dim, units
@@ -81,7 +81,6 @@ class WindowLanguageModel(NeuralLanguageModel):
 
     def call(self, ids: Any, training: bool | None = None) -> Any:
         """Return the logits of the token that follows each: int ids (B, T) to floats (B, T, V)."""
-        _check_not_empty(ids)
         time = ops.shape(ids)[1]
         before = ops.full((ops.shape(ids)[0], self.window - 1), self.start_id, dtype="int32")
         vectors = self.embedding(ops.concatenate([before, ops.cast(ids, "int32")], axis=1))  # (B, W-1+T, E)
@@ -154,7 +153,7 @@ class RecurrentLanguageModel(NeuralLanguageModel):
     ):
         super().__init__(**kwargs)
         width = units if embedding_dim is None else embedding_dim
-        _check_positive(vocab_size=vocab_size, units=units, layers=layers, embedding_dim=width)
+        check_positive(vocab_size=vocab_size, units=units, layers=layers, embedding_dim=width)
         _check_start(start_id, vocab_size)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1; got {dropout}.")
@@ -204,7 +203,6 @@ class RecurrentLanguageModel(NeuralLanguageModel):
             The logits, (B, T, V), and the states after the last token.
         """
         self._check_call(ids)
-        _check_not_empty(ids)
         outputs, states = self._read(ids, states, training=training)
         return self._logits(outputs), states
 
@@ -390,7 +388,7 @@ class CarriedState(NeuralLanguageModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        _check_positive(batch_size=batch_size, reset_every=1 if reset_every is None else reset_every)
+        check_positive(batch_size=batch_size, reset_every=reset_every)
         self.model, self.batch_size, self.reset_every = model, batch_size, reset_every
         self.vocab_size, self.start_id = model.vocab_size, model.start_id
 
@@ -462,17 +460,6 @@ class CarriedState(NeuralLanguageModel):
             tuple(ops.cast(variable, self.compute_dtype) * keep for variable in variables)
             for variables in self.carried
         )
-
-
-def _check_not_empty(ids: Any) -> None:
-    if 0 in ids.shape:
-        raise ValueError(f"ids must have at least one row and one token; got shape {tuple(ids.shape)}.")
-
-
-def _check_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1; got {number}.")
 
 
 def _check_start(start_id: int, vocab_size: int) -> None:

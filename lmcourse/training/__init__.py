@@ -13,6 +13,7 @@ from lmcourse.training.batches import Batches, DocumentBatches, StreamBatches
 from lmcourse.training.checkpoint import Checkpoint, CheckpointError, Extra
 from lmcourse.training.fitting import History, fit
 from lmcourse.training.language_model import NeuralLanguageModel, next_token_loss
+from lmcourse.training.schedules import scheduled_adam
 
 __all__ = [
     "Batches",
@@ -25,4 +26,5 @@ __all__ = [
     "StreamBatches",
     "fit",
     "next_token_loss",
+    "scheduled_adam",
 ]

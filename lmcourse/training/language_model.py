@@ -56,8 +56,8 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
         """Return the logits, (B, T, V), of ids (B, T).
 
         Raises:
-            ValueError: if ids is not (B, T), has more than `max_length` tokens a row, or (outside a graph, where the
-                values are known) holds a number that is no id.
+            ValueError: if ids is not (B, T), has no row or no token, has more than `max_length` tokens a row, or
+                (outside a graph, where the values are known) holds a number that is no id.
         """
         self._check_call(ids)
         return super().__call__(ids, *args, **kwargs)
@@ -138,6 +138,8 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
         shape = tuple(getattr(ids, "shape", np.shape(ids)))
         if len(shape) != 2:
             raise ValueError(f"ids must have shape (B, T); got {shape}. For one row, pass [row].")
+        if 0 in shape:
+            raise ValueError(f"ids must have at least one row and one token; got shape {shape}.")
         if shape[1] is not None:
             self._check_length(shape[1], "ids must have at most max_length = {} tokens a row")
 

@@ -38,6 +38,13 @@ def masked_softmax__row_by_row(scores, mask):
     return weights
 
 
+@wrong("3.1", caught_by="test_scores_may_be_of_any_size")
+def masked_softmax__shifted_by_the_largest_of_all_queries(scores, mask):
+    powers = np.where(mask, np.exp(scores - np.max(scores, where=mask, initial=-1e9)), 0)
+    totals = powers.sum(axis=-1, keepdims=True)
+    return powers / np.where(totals > 0, totals, 1)
+
+
 @wrong("3.1", caught_by="test_forbidden_keys_get_exactly_nothing")
 def masked_softmax__true_hides(scores, mask):
     return _masked(scores, ~mask)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from lmcourse.datasets.fableworld import world
 from lmcourse.datasets.fableworld.grammar import END, Language, Sentence
-from lmcourse.datasets.fableworld.slots import Slot, independent, only_if
+from lmcourse.datasets.fableworld.slots import Slot, only_if, ways
 
 # Ids that are not the English word itself.
 PHRASES = {
@@ -147,24 +147,20 @@ FORMS = {
 }
 
 
-def _ways(name: str, **weights: int) -> Slot:
-    return independent(name, weights, phrasing=True)
-
-
 def phrasing(binding: bool) -> Sequence[Slot]:
     """Return the slots that choose between ways of saying the same in English."""
     slots = [
-        _ways("opening", once=3, lived=2, ago=2),
-        _ways("naming", called=1, named=1),
-        _ways("setting", one=1, on=1),
-        _ways("meeting", met=2, sat=1, found=1),
-        only_if(_ways("friend_speech", said=1, sighed=2, whispered=1, cried=1), "dialogue", "spoken"),
-        only_if(_ways("hero_speech", said=1, answered=2, replied=2, laughed=1), "dialogue", "spoken"),
-        _ways("summing", put=1, opened=1, looked=1),
-        _ways("closing", soon=1, nightfall=1, end=1),
-        _ways("lesson", said=1, tell=1, learned=1, forgot=1),
+        ways("opening", once=3, lived=2, ago=2),
+        ways("naming", called=1, named=1),
+        ways("setting", one=1, on=1),
+        ways("meeting", met=2, sat=1, found=1),
+        only_if(ways("friend_speech", said=1, sighed=2, whispered=1, cried=1), "dialogue", "spoken"),
+        only_if(ways("hero_speech", said=1, answered=2, replied=2, laughed=1), "dialogue", "spoken"),
+        ways("summing", put=1, opened=1, looked=1),
+        ways("closing", soon=1, nightfall=1, end=1),
+        ways("lesson", said=1, tell=1, learned=1, forgot=1),
     ]
-    return slots + ([_ways("arriving", came=1, joined=1)] if binding else [])
+    return slots + ([ways("arriving", came=1, joined=1)] if binding else [])
 
 
 _HERO = (

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from lmcourse.datasets.fableworld import world
 from lmcourse.datasets.fableworld.grammar import END, Language, Sentence
-from lmcourse.datasets.fableworld.slots import Slot, independent, only_if
+from lmcourse.datasets.fableworld.slots import Slot, only_if, ways
 
 # The masculine and the feminine; one word where the noun has one gender for both sexes.
 ANIMALS = {
@@ -309,24 +309,20 @@ FORMS = {
 }
 
 
-def _ways(name: str, **weights: int) -> Slot:
-    return independent(name, weights, phrasing=True)
-
-
 def phrasing(binding: bool) -> Sequence[Slot]:
     """Return the slots that choose between ways of saying the same in French."""
     slots = [
-        _ways("opening", once=3, place=2, ago=2),
-        _ways("living", lived=2, dwelt=1),
-        _ways("setting", by=2, left=1),
-        _ways("meeting", waited=2, dreamt=1, pecked=1),
-        only_if(_ways("friend_speech", said=1, sighed=2, whispered=1, moaned=1), "dialogue", "spoken"),
-        only_if(_ways("hero_speech", said=1, answered=2, replied=1, resumed=1), "dialogue", "spoken"),
-        _ways("summing", put=1, opened=1, looked=1),
-        _ways("closing", soon=1, nightfall=1, end=1),
-        _ways("lesson", said=1, tell=1, learned=1, forgot=1),
+        ways("opening", once=3, place=2, ago=2),
+        ways("living", lived=2, dwelt=1),
+        ways("setting", by=2, left=1),
+        ways("meeting", waited=2, dreamt=1, pecked=1),
+        only_if(ways("friend_speech", said=1, sighed=2, whispered=1, moaned=1), "dialogue", "spoken"),
+        only_if(ways("hero_speech", said=1, answered=2, replied=1, resumed=1), "dialogue", "spoken"),
+        ways("summing", put=1, opened=1, looked=1),
+        ways("closing", soon=1, nightfall=1, end=1),
+        ways("lesson", said=1, tell=1, learned=1, forgot=1),
     ]
-    return slots + ([_ways("arriving", came=1, joined=1)] if binding else [])
+    return slots + ([ways("arriving", came=1, joined=1)] if binding else [])
 
 
 _HERO = (

@@ -111,6 +111,11 @@ def independent(name: str, weights: Mapping[str, int], *, phrasing: bool = False
     return Slot(name, tuple(weights), (), lambda: row, phrasing)
 
 
+def ways(name: str, **weights: int) -> Slot:
+    """Return a slot that chooses between ways of saying the same."""
+    return independent(name, weights, phrasing=True)
+
+
 def tilted(name: str, parent: str, favourites: Mapping[str, Iterable[str]], *, boost: int) -> Slot:
     """Return a slot whose every value is possible whatever the parent's, but some are preferred.
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lmcourse.grading import assert_close, assert_equal, exercise
+from lmcourse.grading import assert_close, assert_equal, assert_shape, exercise
 
 
 def _expect(condition, message):
@@ -26,11 +26,6 @@ def _listed(answer, what, count=None):
     answer = list(answer)
     _expect(count in (None, len(answer)), f"expected {what}; got {len(answer)} values")
     return answer
-
-
-def _shape(answer, expected, what):
-    _expect(answer is not None, f"expected {what} of shape {expected}; got None (nothing was returned)")
-    _expect(np.shape(answer) == expected, f"expected {what} of shape {expected}; got {np.shape(answer)}")
 
 
 def _random(*shapes, seed=0):
@@ -70,11 +65,11 @@ def test_all_windows_are_whole(windows):
     result = _listed(windows(STREAM.copy(), 3, 3, 0), WINDOWS)
     for window in result:
         inputs, targets = _listed(window, WINDOW, 2)
-        _shape(inputs, (3, 3), "inputs")
-        _shape(targets, (3, 3), "targets")
+        assert_shape(inputs, (3, 3), "inputs")
+        assert_shape(targets, (3, 3), "targets")
     assert_equal(len(result), 2, "the number of windows of (3, 3) in 23 ids")
     inputs, _ = _listed(windows(STREAM.copy(), 2, 5, 0), WINDOWS)[0]
-    _shape(inputs, (2, 5), "inputs with batch_size 2 and time 5")
+    assert_shape(inputs, (2, 5), "inputs with batch_size 2 and time 5")
 
 
 @exercise(
@@ -214,11 +209,12 @@ def _states(x, h0, W, U, b):
 @exercise(
     "2.3",
     points=0.5,
-    hint="every step's state is asked for, in the order batch, time, width: (B, T, H).",
+    hint="every step's state is asked for, in the order batch, time, width: (B, T, H). h0 is not "
+    "among them: the first is the state after the first input.",
 )
 def test_the_state_of_every_step_is_returned(simple_rnn):
-    _shape(simple_rnn(*_rnn_arguments(T=5)), (2, 5, 4), "the states")
-    _shape(simple_rnn(*_rnn_arguments(T=1)), (2, 1, 4), "the states of one step")
+    assert_shape(simple_rnn(*_rnn_arguments(T=5)), (2, 5, 4), "the states")
+    assert_shape(simple_rnn(*_rnn_arguments(T=1)), (2, 1, 4), "the states of one step")
 
 
 @exercise(
@@ -268,7 +264,7 @@ def _clipped(answer, gradients, limit):
     clipped, norm = _listed(answer(gradients, limit), "a pair (gradients, norm)", 2)
     clipped = _listed(clipped, f"{len(gradients)} gradients", len(gradients))
     for index, (got, gradient) in enumerate(zip(clipped, gradients, strict=True)):
-        _shape(got, gradient.shape, f"gradient {index}")
+        assert_shape(got, gradient.shape, f"gradient {index}")
     return clipped, norm
 
 
@@ -495,10 +491,10 @@ def _differences(arguments, index, d_states):
 )
 def test_gradients_have_the_shapes_of_their_arrays(rnn_gradients):
     dW, dU, db, dh0 = _backward(rnn_gradients, *_backward_case(T=3))
-    _shape(dW, (3, 4), "dW")
-    _shape(dU, (4, 4), "dU")
-    _shape(db, (4,), "db")
-    _shape(dh0, (2, 4), "dh0")
+    assert_shape(dW, (3, 4), "dW")
+    assert_shape(dU, (4, 4), "dU")
+    assert_shape(db, (4,), "db")
+    assert_shape(dh0, (2, 4), "dh0")
 
 
 @exercise(
@@ -604,7 +600,7 @@ def test_the_parameters_are_counted(tied_parameters):
 def test_every_position_has_logits(TiedLanguageModel):
     model = _tied_model(TiedLanguageModel)
     logits = _logits_of(model, [[1, 2, 3], [4, 5, 6]])
-    _shape(logits, (2, 3, 12), "logits for ids (2, 3)")
+    assert_shape(logits, (2, 3, 12), "logits for ids (2, 3)")
 
 
 @exercise(

@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 
-from lmcourse.grading import assert_close, assert_distribution, assert_equal, exercise
+from lmcourse.grading import assert_close, assert_distribution, assert_equal, assert_shape, exercise
 from lmcourse.grading.assertions import CheckFailure
 
 
@@ -23,13 +23,6 @@ def _softmax(scores):
 def _attend(query, key, value):
     """The output for one head of one row, without a mask."""
     return _softmax(query @ key.T / np.sqrt(query.shape[-1])) @ value
-
-
-def _is_shape(array, shape, what):
-    if array is None:
-        raise CheckFailure(f"shape {shape}", "None (nothing was returned)", f"for {what}")
-    if np.shape(array) != shape:
-        raise CheckFailure(f"shape {shape}", f"shape {tuple(np.shape(array))}", f"for {what}")
 
 
 def _are(answer, names):
@@ -57,7 +50,7 @@ MASK = np.array([[True, False, True, True], [True, True, False, False], [False, 
 )
 def test_forbidden_keys_get_exactly_nothing(masked_softmax):
     weights = masked_softmax(SCORES[0].copy(), MASK.copy())
-    _is_shape(weights, (3, 4), "the weights")
+    assert_shape(weights, (3, 4), "the weights")
     assert_equal(np.asarray(weights) > 0, MASK, "where the weights are above 0")
 
 
@@ -70,7 +63,7 @@ def test_forbidden_keys_get_exactly_nothing(masked_softmax):
 def test_weights_sum_to_one_over_the_keys(masked_softmax):
     mask = np.stack([MASK, np.ones((3, 4), dtype=bool)])
     weights = masked_softmax(SCORES.copy(), mask)
-    _is_shape(weights, (2, 3, 4), "the weights")
+    assert_shape(weights, (2, 3, 4), "the weights")
     assert_distribution(weights, "the weights")
 
 
@@ -90,7 +83,7 @@ def test_weights_are_in_proportion_to_the_exponentials(masked_softmax):
     "3.1",
     points=0.5,
     hint="exp 1000 is no float, and a sum of exponentials that are all 0 divides by nothing. A softmax may "
-    "be shifted: by how much, and do the keys that the mask forbids have a say in it?",
+    "be shifted: by how much for each query, and do the keys that the mask forbids have a say in it?",
 )
 def test_scores_may_be_of_any_size(masked_softmax):
     for shift in (0.0, 1000.0, -1000.0):
@@ -98,6 +91,10 @@ def test_scores_may_be_of_any_size(masked_softmax):
         assert_close(weights, [[0.75, 0.25]], f"the weights of scores near {shift:g}")
     scores, mask = np.array([[0.0, 0.0, 2000.0]]), np.array([[True, True, False]])
     assert_close(masked_softmax(scores, mask), [[0.5, 0.5, 0.0]], "the weights beside a forbidden 2000")
+    scores, mask = np.array([[np.log(3), 0.0], [2000.0, 2000.0]]), np.ones((2, 2), dtype=bool)
+    assert_close(
+        masked_softmax(scores, mask), [[0.75, 0.25], [0.5, 0.5]], "the weights of two unlike queries"
+    )
 
 
 @exercise(
@@ -139,8 +136,8 @@ def test_the_scores_are_left_as_they_are(masked_softmax):
 )
 def test_output_and_weights_have_a_row_for_each_query(attention):
     output, weights = _pair(attention(_random(2, 3, 6), _random(2, 5, 6), _random(2, 5, 6)))
-    _is_shape(output, (2, 3, 6), "the output")
-    _is_shape(weights, (2, 3, 5), "the weights")
+    assert_shape(output, (2, 3, 6), "the output")
+    assert_shape(weights, (2, 3, 5), "the weights")
     assert_distribution(weights, "the weights")
 
 
@@ -203,7 +200,7 @@ def _mask(answer):
 def test_the_mask_is_bool_for_every_row_query_and_key(attention_mask):
     for window in (None, 2):
         mask = attention_mask(np.array([4, 2, 3]), 4, window)
-        _is_shape(mask, (3, 4, 4), "the mask")
+        assert_shape(mask, (3, 4, 4), "the mask")
         _mask(mask)
 
 
@@ -294,7 +291,7 @@ def _additive(width=4, key_width=5, units=6):
     "1 for that?",
 )
 def test_every_query_has_a_score_for_every_key(additive_scores):
-    _is_shape(additive_scores(*_tensors(*_additive())), (2, 3, 7), "the scores")
+    assert_shape(additive_scores(*_tensors(*_additive())), (2, 3, 7), "the scores")
 
 
 @exercise(
@@ -359,7 +356,7 @@ def test_a_head_is_a_slice_of_the_width(split_heads):
     x = _random(2, 3, 8)
     for heads in (1, 2, 4):
         split = split_heads(x, heads)
-        _is_shape(split, (2, heads, 3, 8 // heads), f"the split with num_heads={heads}")
+        assert_shape(split, (2, heads, 3, 8 // heads), f"the split with num_heads={heads}")
         for h in range(heads):
             expected = x[:, :, h * (8 // heads) : (h + 1) * (8 // heads)]
             assert_equal(np.asarray(split)[:, h], expected, f"head {h} with num_heads={heads}")
@@ -374,7 +371,7 @@ def test_a_head_is_a_slice_of_the_width(split_heads):
 def test_joining_lays_a_tokens_heads_side_by_side(join_heads):
     heads = _random(2, 4, 3, 5)
     joined = join_heads(heads)
-    _is_shape(joined, (2, 3, 20), "the joined heads")
+    assert_shape(joined, (2, 3, 20), "the joined heads")
     assert_equal(
         np.asarray(joined), np.concatenate([heads[:, h] for h in range(4)], axis=-1), "the joined heads"
     )
@@ -401,7 +398,8 @@ def _by_head(x, w_query, w_key, w_value, w_output, heads, allowed):
     "3.5",
     points=1,
     hint="the heads attend each for itself, over the tokens: the scores are (B, H, T, T), and a head's scale "
-    "is the root of its own width. In which order do projecting, splitting, attending and joining come?",
+    "is the root of its own width. In which order do projecting, splitting, attending and joining come? "
+    "And does 3.2 pass?",
 )
 def test_each_head_attends_for_itself(multi_head_attention):
     x = _random(2, 5, 6)
@@ -477,14 +475,14 @@ def _grouped_expected(query, key, value):
 def test_every_query_head_has_an_output(grouped_query_attention):
     for heads in ((4, 2), (6, 2), (3, 3)):
         output = grouped_query_attention(*_grouped(*heads))
-        _is_shape(output, (2, heads[0], 3, 6), f"the output with (H, G) = {heads}")
+        assert_shape(output, (2, heads[0], 3, 6), f"the output with (H, G) = {heads}")
 
 
 @exercise(
     "3.6",
     points=0.75,
     hint="query heads that are neighbours share a head of keys, and the values of the same head: with H = 4 "
-    "and G = 2 the key heads are to be used in the order 0, 0, 1, 1.",
+    "and G = 2 the key heads are to be used in the order 0, 0, 1, 1. If they are, does 3.2 pass?",
 )
 def test_neighbouring_query_heads_share_keys_and_values(grouped_query_attention):
     arrays = _grouped(4, 2)
@@ -576,14 +574,14 @@ def test_gradients_have_the_shapes_of_the_inputs(attention_gradients):
     for gradient, array, name in zip(
         _gradients(attention_gradients), BACKWARD[:3], ("grad_query", "grad_key", "grad_value"), strict=True
     ):
-        _is_shape(gradient, array.shape, name)
+        assert_shape(gradient, array.shape, name)
 
 
 @exercise(
     "3.7",
     points=0.5,
     hint="a value takes part in each query's output by its weight, and the output is linear in it: "
-    "grad_value needs the weights and grad_output, nothing else.",
+    "grad_value needs the weights and grad_output, nothing else. Are the weights right: does 3.2 pass?",
 )
 def test_the_gradient_for_the_values(attention_gradients):
     _equals_finite_differences(_gradients(attention_gradients)[2], 2, "grad_value")
@@ -769,7 +767,7 @@ def test_the_layer_has_its_two_weights(LuongAttention):
 def test_the_output_equals_the_formula(LuongAttention):
     layer, query, value = _luong(LuongAttention)
     w, c = _set_luong(layer)
-    _is_shape(layer(query, value), (2, 3, 3), "the output")
+    assert_shape(layer(query, value), (2, 3, 3), "the output")
     expected = _luong_expected(query, value, w, c)
     # float32, scores of about ten in the exponent
     assert_close(np.asarray(layer(query, value)), expected, "the output", rtol=1e-5, atol=1e-5)
