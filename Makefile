@@ -91,7 +91,7 @@ leaderboard: $(READY) ## make README's table and picture from data/results/
 
 lock: $(READY) ## write requirements.txt from pyproject.toml's ranges
 	$(BIN)/python -m pip install --quiet $(UV)
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-annotate \
+	$(BIN)/uv pip compile pyproject.toml --extra notebook --extra dev --universal --python-version 3.11 --no-annotate \
 		--custom-compile-command "make lock" --output-file requirements.txt
 
 clean: ## remove .venv and everything else that can be made again; never my/

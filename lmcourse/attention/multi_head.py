@@ -34,6 +34,7 @@ class MultiHeadAttention(keras.layers.Layer):
         use_bias: whether the four projections have biases.
         output_dim: the width of the result; the queries' by default.
         kernel_initializer: of the four projections.
+        output_initializer: of the last one, if it is to start otherwise.
 
     Raises:
         ValueError: if a size is below 1, num_kv_heads does not divide num_heads, or dropout is not in [0, 1).
@@ -60,6 +61,7 @@ class MultiHeadAttention(keras.layers.Layer):
         use_bias: bool = True,
         output_dim: int | None = None,
         kernel_initializer: Any = "glorot_uniform",
+        output_initializer: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -71,6 +73,9 @@ class MultiHeadAttention(keras.layers.Layer):
         self.use_bias = use_bias
         self.output_dim = output_dim
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.output_initializer = self.kernel_initializer
+        if output_initializer is not None:
+            self.output_initializer = keras.initializers.get(output_initializer)
         self._check_arguments()
         self.supports_masking = True
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -92,7 +97,7 @@ class MultiHeadAttention(keras.layers.Layer):
             output_shape=(None, width),
             bias_axes="d" if self.use_bias else None,
             name="output",
-            **self._common(),
+            **self._common(self.output_initializer),
         )
         for dense in (self.query_dense, self.key_dense, self.value_dense):
             dense.supports_masking = (
@@ -160,7 +165,13 @@ class MultiHeadAttention(keras.layers.Layer):
         return _swap(self.key_dense(key)), _swap(self.value_dense(value))
 
     def attend(
-        self, query: Any, key: Any, value: Any, mask: Any | None = None, training: bool | None = None
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        mask: Any | None = None,
+        bias: Any | None = None,
+        training: bool | None = None,
     ) -> tuple[Any, Any]:
         """Mix the values head by head.
 
@@ -169,21 +180,37 @@ class MultiHeadAttention(keras.layers.Layer):
             key: (B, G, S, K).
             value: (B, G, S, K).
             mask: bool tensor broadcastable to (B, H, T, S).
+            bias: float tensor broadcastable to (B, H, T, S), added to the scores.
             training: whether to drop weights.
 
         Returns:
             The mixed values, (B, H, T, K), and the weights before dropout, (B, H, T, S).
         """
-        scores = dot_product_scores(query, self.share_heads(key))  # (B, H, T, S)
+        scores = self._ungroup(dot_product_scores(self._group(query), key))  # (B, H, T, S)
+        if bias is not None:
+            scores = ops.cast(scores, "float32") + bias
         weights = ops.cast(masked_softmax(scores, mask), self.compute_dtype)
         kept = self.dropout_layer(weights, training=training) if self.dropout else weights
-        return mix(kept, self.share_heads(value)), weights
+        return self._ungroup(mix(self._group(kept), value)), weights
 
-    def share_heads(self, heads: Any) -> Any:
-        """Return (B, H, S, K) of (B, G, S, K): heads 0..H/G - 1 of the queries share head 0, and so on."""
+    def _group(self, heads: Any) -> Any:
+        """Return (B, G, H/G · T, ·) of (B, H, T, ·): the heads that share keys become more queries of one head."""
         if self.num_kv_heads == self.num_heads:
             return heads
-        return ops.repeat(heads, self.num_heads // self.num_kv_heads, axis=1)
+        rows, _, time, width = ops.shape(heads)
+        return ops.reshape(heads, (rows, self.num_kv_heads, self._shared_by * time, width))
+
+    def _ungroup(self, heads: Any) -> Any:
+        """Return (B, H, T, ·) of (B, G, H/G · T, ·): heads 0..H/G - 1 share keys and values 0, and so on."""
+        if self.num_kv_heads == self.num_heads:
+            return heads
+        rows, _, grouped, width = ops.shape(heads)
+        return ops.reshape(heads, (rows, self.num_heads, grouped // self._shared_by, width))
+
+    @property
+    def _shared_by(self) -> int:
+        """H / G, the heads of queries that share keys and values."""
+        return self.num_heads // self.num_kv_heads
 
     def join_heads(self, mixed: Any) -> Any:
         """Return (B, T, D) of each head's result, (B, H, T, K)."""
@@ -218,6 +245,7 @@ class MultiHeadAttention(keras.layers.Layer):
             "use_bias": self.use_bias,
             "output_dim": self.output_dim,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "output_initializer": keras.initializers.serialize(self.output_initializer),
         }
 
     def _projection(self, equation: str, name: str, heads: int, width: int) -> keras.layers.EinsumDense:
@@ -226,13 +254,13 @@ class MultiHeadAttention(keras.layers.Layer):
             output_shape=(None, heads, width),
             bias_axes=equation[-2:] if self.use_bias else None,
             name=name,
-            **self._common(),
+            **self._common(self.kernel_initializer),
         )
 
-    def _common(self) -> dict[str, Any]:
+    def _common(self, initializer: keras.initializers.Initializer) -> dict[str, Any]:
         """Return what the projections share; each has an initializer of its own, so that no two start equal."""
-        initializer = type(self.kernel_initializer).from_config(self.kernel_initializer.get_config())
-        return {"kernel_initializer": initializer, "dtype": self.dtype_policy}
+        fresh = type(initializer).from_config(initializer.get_config())
+        return {"kernel_initializer": fresh, "dtype": self.dtype_policy}
 
     def _joint_mask(
         self, query: Any, key: Any, key_masks: tuple, attention_mask: Any | None, use_causal_mask: bool
