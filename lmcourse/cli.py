@@ -23,6 +23,10 @@ COMMANDS = {
     "start": ("lmcourse.commands.start", "copy a chapter's exercises to my/, to work on"),
     "grade": ("lmcourse.commands.grade", "grade a notebook of exercises"),
     "results": ("lmcourse.commands.results", "run a chapter's longer experiments and save their rows"),
+    "train": ("lmcourse.commands.train", "train a language model on a text"),
+    "generate": ("lmcourse.commands.generate", "continue a text with a trained model"),
+    "evaluate": ("lmcourse.commands.evaluate", "measure how well a model predicts held-out text"),
+    "chat": ("lmcourse.commands.chat", "talk with a model that was trained on conversations"),
 }
 
 

@@ -1,12 +1,13 @@
 """Text from any `LanguageModel`: drawing tokens one by one, or searching for the most probable text.
 
-`generate` continues many prompts at once, `stream` yields one continuation as it grows, `beam_search` looks for
-probable ones. All three ask the model through its decoder, so that a model with a cache is fast and any other
-works. The transforms of a distribution can be used, and looked at, one by one. NumPy only.
+`generate` continues many prompts at once, `stream` yields one continuation as it grows (`stream_text` its text), and
+`beam_search` looks for probable ones. All ask the model through its decoder, so that a model with a cache is fast and
+any other works. The transforms of a distribution can be used, and looked at, one by one. NumPy only.
 """
 
 from lmcourse.generation.beam import Hypothesis, beam_search, length_normalizer
 from lmcourse.generation.sampling import generate, sample_from, stream
+from lmcourse.generation.streaming import TextStream, stream_text
 from lmcourse.generation.transforms import (
     apply_temperature,
     forbid_repeated_ngrams,
@@ -18,6 +19,7 @@ from lmcourse.generation.transforms import (
 
 __all__ = [
     "Hypothesis",
+    "TextStream",
     "apply_temperature",
     "beam_search",
     "forbid_repeated_ngrams",
@@ -29,4 +31,5 @@ __all__ = [
     "penalize_repetition",
     "sample_from",
     "stream",
+    "stream_text",
 ]

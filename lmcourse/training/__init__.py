@@ -12,8 +12,10 @@ A neural model of the next token is a `NeuralLanguageModel`, which scores and ge
 from lmcourse.training.batches import Batches, DocumentBatches, StreamBatches
 from lmcourse.training.checkpoint import Checkpoint, CheckpointError, Extra
 from lmcourse.training.fitting import History, fit
-from lmcourse.training.language_model import NeuralLanguageModel, next_token_loss
-from lmcourse.training.schedules import scheduled_adam
+from lmcourse.training.language_model import NeuralLanguageModel, SmoothedCrossEntropy, next_token_loss
+from lmcourse.training.runs import Run, RunError, RunFolder, load_run
+from lmcourse.training.schedules import InverseSquareRootSchedule, scheduled_adam
+from lmcourse.training.sliding import SlidingContext
 
 __all__ = [
     "Batches",
@@ -22,9 +24,16 @@ __all__ = [
     "DocumentBatches",
     "Extra",
     "History",
+    "InverseSquareRootSchedule",
     "NeuralLanguageModel",
+    "Run",
+    "RunError",
+    "RunFolder",
+    "SlidingContext",
+    "SmoothedCrossEntropy",
     "StreamBatches",
     "fit",
+    "load_run",
     "next_token_loss",
     "scheduled_adam",
 ]
