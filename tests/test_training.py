@@ -14,7 +14,9 @@ from small_models import Bigram, CausalBag
 from lmcourse.core import score
 from lmcourse.training import (
     DocumentBatches,
+    InverseSquareRootSchedule,
     NeuralLanguageModel,
+    SmoothedCrossEntropy,
     StreamBatches,
     language_model,
     next_token_loss,
@@ -199,6 +201,73 @@ def test_half_precision_scores_in_float32():
         keras.config.set_dtype_policy("float32")
     # A sum of 4000 terms of 1/4000 in float16 would be off by about a hundredth.
     assert np.exp(scored).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_smoothed_loss_is_the_cross_entropy_with_smoothed_one_hot_targets():
+    rng = np.random.default_rng(0)
+    logits, y = rng.normal(scale=3, size=(4, 6, 9)).astype("float32"), rng.integers(9, size=(4, 6))
+    weight = (rng.random((4, 6)) < 0.7).astype("float32")
+    reference = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=0.1, reduction="mean_with_sample_weight"
+    )
+    expected = float(reference(np.eye(9, dtype="float32")[y], logits, weight))
+    assert float(next_token_loss(0.1)(y, logits, weight)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_smoothed_loss_is_smallest_at_the_smoothed_distribution():
+    target = 0.9 * np.eye(5)[[2]] + 0.1 / 5  # what the loss asks for, by its definition
+    logits = tf.Variable(np.log(target), dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        loss = next_token_loss(0.1)(np.array([2]), logits)
+    entropy = -(target * np.log(target)).sum()
+    assert float(loss) == pytest.approx(entropy, rel=1e-6)
+    np.testing.assert_allclose(tape.gradient(loss, logits), 0, atol=1e-6)
+
+
+def test_a_smoothed_loss_is_saved_with_its_model(tmp_path):
+    model = Bigram(11)
+    model.compile(keras.optimizers.Adam(InverseSquareRootSchedule(16, 10, 0.5)), next_token_loss(0.2))
+    x, y, weight = next(DocumentBatches(made_documents(8), 8))
+    model.train_on_batch(x, y, weight)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert isinstance(loaded.loss, SmoothedCrossEntropy)
+    for each in (model, loaded):
+        each.reset_metrics()
+    assert loaded.train_on_batch(x, y, weight) == model.train_on_batch(x, y, weight)
+    assert all((a == b).all() for a, b in zip(loaded.get_weights(), model.get_weights(), strict=True))
+
+
+def test_a_smoothed_loss_of_half_precision_logits_is_computed_in_float32():
+    # A sum of 4000 terms in float16 would be off by about a hundredth.
+    logits = tf.zeros((1, 1, 4000), tf.float16)
+    assert float(next_token_loss(0.1)(np.array([[7]]), logits)) == pytest.approx(math.log(4000), rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan])
+def test_smoothing_that_leaves_the_right_token_nothing_is_refused(smoothing):
+    with pytest.raises(ValueError, match=f"label_smoothing must be at least 0 and below 1; got {smoothing}"):
+        next_token_loss(smoothing)
+
+
+# ---------------------------------------------------------------- the learning rate
+
+
+def test_the_papers_learning_rate_is_largest_where_its_warmup_ends():
+    schedule = InverseSquareRootSchedule(512, 4000)  # the base model's, Vaswani et al. 2017, section 5.3
+    rates = [float(schedule(step)) for step in (0, 1999, 3999, 15_999)]
+    top = (512 * 4000) ** -0.5  # 6.99e-4
+    np.testing.assert_allclose(rates, [top / 4000, top / 2, top, top / 2], rtol=1e-5)
+
+
+def test_a_learning_rate_that_cannot_be_is_refused():
+    for arguments, said in (
+        ((0, 10), "width must be at least 1; got 0"),
+        ((8, 0), "warmup_steps must be at least 1; got 0"),
+        ((8, 10, 0.0), "scale must be above 0; got 0.0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            InverseSquareRootSchedule(*arguments)
 
 
 # ---------------------------------------------------------------- documents as rows

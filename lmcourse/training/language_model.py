@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.core import LanguageModel, check_ids, document_ids
@@ -200,8 +201,15 @@ class _Graphs:
         return list(map(id, (_jit(model), *model.variables))) == list(map(id, self._state))
 
 
-def next_token_loss() -> keras.losses.Loss:
+def next_token_loss(label_smoothing: float = 0.0) -> keras.losses.Loss:
     """Return the cross-entropy of the next token in nats, averaged over the tokens that count.
+
+    Args:
+        label_smoothing: ε. Above 0 the model is to give the right token not all of the probability, but 1 - ε, and to
+            spread ε evenly over the whole vocabulary; see `SmoothedCrossEntropy`.
+
+    Raises:
+        ValueError: if label_smoothing is not in [0, 1).
 
     Example:
         >>> logits, target = np.zeros((1, 2, 8), "float32"), np.array([[3, 0]])
@@ -209,9 +217,68 @@ def next_token_loss() -> keras.losses.Loss:
         >>> bool(abs(float(loss) - np.log(8)) < 1e-6)  # padding does not make it smaller
         True
     """
+    _check_label_smoothing(label_smoothing)
+    if label_smoothing:
+        return SmoothedCrossEntropy(label_smoothing)
     return keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="mean_with_sample_weight", name="next_token_loss"
     )
+
+
+@keras.saving.register_keras_serializable(package="lmcourse")
+class SmoothedCrossEntropy(keras.losses.Loss):
+    """The cross-entropy of the next token where a little of the probability is to go to every token.
+
+    The target distribution is (1 - ε) · one-hot + ε / V, of which no array is made: of its cross-entropy, the first
+    part is the usual one, and the second is ε times the mean surprisal of all V tokens. What it reports is no
+    longer the nats per token of `lmcourse.core.score`: its least value is that distribution's entropy, above zero.
+
+    Args:
+        label_smoothing: ε.
+        reduction: how the losses of the tokens become one number.
+        name: of the loss.
+
+    Raises:
+        ValueError: if label_smoothing is not in [0, 1).
+
+    Example:
+        Two tokens, of which the first is right and has probability 3/4. With ε = 0.2 it counts 0.9, the other 0.1:
+
+        >>> logits = np.log([[[0.75, 0.25]]])
+        >>> loss = SmoothedCrossEntropy(0.2)(np.array([[0]]), logits)
+        >>> bool(abs(float(loss) - (-0.9 * np.log(0.75) - 0.1 * np.log(0.25))) < 1e-6)
+        True
+
+    Reference: Szegedy et al. 2016, "Rethinking the Inception architecture for computer vision", arXiv:1512.00567,
+    section 7; Vaswani et al. 2017, arXiv:1706.03762, section 5.4 (ε = 0.1).
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float,
+        reduction: str | None = "mean_with_sample_weight",
+        name: str = "next_token_loss",
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, reduction=reduction, **kwargs)
+        _check_label_smoothing(label_smoothing)
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each token, (B, T), of ids (B, T) and logits (B, T, V)."""
+        logits = ops.cast(y_pred, "float32")
+        right = ops.sparse_categorical_crossentropy(ops.cast(y_true, "int32"), logits, from_logits=True)
+        of_all = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)  # the mean of -ln P(token) over V
+        return (1 - self.label_smoothing) * right + self.label_smoothing * of_all
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def _check_label_smoothing(label_smoothing: float) -> None:
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be at least 0 and below 1; got {label_smoothing}.")
 
 
 def padded_length(length: int, limit: int | None = None) -> int:
