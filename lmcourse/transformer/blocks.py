@@ -122,7 +122,7 @@ class TransformerBlock(keras.layers.Layer):
 
         Args:
             x: float tensor of shape (B, T, D).
-            memory: float tensor of shape (B, S, D), for cross-attention.
+            memory: float tensor of shape (B, S, D), for cross-attention, or what `project_memory` made of it.
             mask: bool tensor broadcastable to (B, H, T, T); True where attending is allowed.
             memory_mask: bool tensor of shape (B, S), False on the memory's padding.
             places: what the positions add to attention.
@@ -170,6 +170,10 @@ class TransformerBlock(keras.layers.Layer):
         x = self.connect(x, self.attention_norm, attend, training=False)
         return self._after_attention(x, memory, memory_mask, training=False), *kept
 
+    def project_memory(self, memory: Any) -> tuple[Any, Any]:
+        """Return the cross-attention's keys and values, each (B, G, S, K), of a memory, (B, S, D)."""
+        return self.cross_attention.project_keys_and_values(memory, memory)
+
     def connect(
         self, x: Any, norm: keras.layers.Layer, sublayer: Callable[[Any], Any], training: bool | None
     ) -> Any:
@@ -202,13 +206,20 @@ class TransformerBlock(keras.layers.Layer):
         if self.cross_attention is not None:
             if memory is None:
                 raise ValueError("memory must be given to a block with cross-attention; got None.")
+            keys, values = memory if isinstance(memory, tuple) else self.project_memory(memory)
+            # Where none is given Keras looks for the masks of keys and values, and hands on a tuple of None.
+            mask = None if isinstance(memory_mask, tuple) else memory_mask
+            mask = None if mask is None else ops.cast(mask, "bool")[:, None, None, :]  # (B, 1, 1, S)
             x = self.connect(
-                x,
-                self.cross_attention_norm,
-                lambda y: self.cross_attention(y, memory, value_mask=memory_mask, training=training),
-                training,
+                x, self.cross_attention_norm, lambda y: self._look(y, keys, values, mask, training), training
             )
         return self.connect(x, self.feed_forward_norm, self.feed_forward, training)
+
+    def _look(self, x: Any, keys: Any, values: Any, mask: Any | None, training: bool | None) -> Any:
+        """Return what the cross-attention reads, (B, T, D), from keys and values made before."""
+        query = self.cross_attention.project_queries(x)
+        mixed, _ = self.cross_attention.attend(query, keys, values, mask, training=training)
+        return self.cross_attention.join_heads(mixed)
 
     def _norm(self, name: str) -> keras.layers.Layer:
         return make_norm(self.config.norm, self.config.norm_epsilon, name=name, dtype=self.dtype_policy)
@@ -365,7 +376,7 @@ class TransformerDecoder(_Stack):
 
         Args:
             x: float tensor of shape (B, T, D).
-            memory: float tensor of shape (B, S, D), for cross-attention.
+            memory: float tensor of shape (B, S, D), for cross-attention, or what `project_memory` made of it.
             mask: bool tensor of shape (B, T), False on padding. Padding on the right needs none.
             memory_mask: bool tensor of shape (B, S), False on the memory's padding.
             training: whether to drop.
@@ -378,19 +389,32 @@ class TransformerDecoder(_Stack):
         """
         check_rows(x)
         mask, places = self._causal(x, mask)
-        for block in self.blocks:
-            x = block(x, memory, mask=mask, memory_mask=memory_mask, places=places, training=training)
+        for block, seen in zip(self.blocks, self._memories(memory), strict=True):
+            x = block(x, seen, mask=mask, memory_mask=memory_mask, places=places, training=training)
         return self.finish(x)
 
     def trace(self, x: Any, memory: Any | None = None, memory_mask: Any | None = None) -> tuple[list, list]:
         """Return what enters and leaves each block, depth + 1 of (B, T, D), and the weights of each, (B, H, T, T)."""
         mask, places = self._causal(x, None)
         hidden, weights = [x], []
-        for block in self.blocks:
-            x, seen = block(x, memory, mask=mask, memory_mask=memory_mask, places=places, return_weights=True)
+        for block, read_from in zip(self.blocks, self._memories(memory), strict=True):
+            x, seen = block(
+                x, read_from, mask=mask, memory_mask=memory_mask, places=places, return_weights=True
+            )
             hidden.append(x)
             weights.append(seen)
         return hidden, weights
+
+    def project_memory(self, memory: Any) -> tuple[tuple[Any, Any], ...]:
+        """Return what each block's cross-attention looks at, so that generation computes it once and not at each step.
+
+        Args:
+            memory: float tensor of shape (B, S, D).
+
+        Returns:
+            The keys and the values of each block, each (B, G, S, K).
+        """
+        return tuple(block.project_memory(memory) for block in self.blocks)
 
     def new_cache(self, starts: Any, slots: Any) -> Cache:
         """Return an empty cache.
@@ -426,9 +450,11 @@ class TransformerDecoder(_Stack):
         mask = (mask & (slots >= cache.starts[:, None, None]))[:, None]
         places = self.places(cache.next_positions(time), slots - cache.starts[:, None])
         keys, values = [], []
-        for block, block_keys, block_values in zip(self.blocks, cache.keys, cache.values, strict=True):
+        for block, block_keys, block_values, seen in zip(
+            self.blocks, cache.keys, cache.values, self._memories(memory), strict=True
+        ):
             x, block_keys, block_values = block.read(
-                x, block_keys, block_values, cache.length, mask, places, memory, memory_mask
+                x, block_keys, block_values, cache.length, mask, places, seen, memory_mask
             )
             keys.append(block_keys)
             values.append(block_values)
@@ -437,6 +463,10 @@ class TransformerDecoder(_Stack):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {**super().get_config(), "cross_attention": self.has_cross_attention}
+
+    def _memories(self, memory: Any | None) -> tuple:
+        """Return the memory for each block."""
+        return memory if isinstance(memory, tuple) else (memory,) * len(self.blocks)
 
     def _causal(self, x: Any, mask: Any | None) -> tuple[Any, Places]:
         """Return the joint mask, broadcastable to (B, H, T, T), and what the positions add."""
