@@ -1,0 +1,1192 @@
+"""The tests of chapter 4's exercises.
+
+Letters for shapes: `B` rows, `T` positions, `S` slots of a cache, `D` width of the model, `F` width in the middle of a
+feed-forward layer, `H` heads, `G` heads of keys, `K` head width, `V` vocabulary, `N` distances.
+"""
+
+import numpy as np
+
+from lmcourse.grading import assert_close, assert_equal, assert_shape, exercise
+from lmcourse.grading.assertions import CheckFailure
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape)
+
+
+def _uniform(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).uniform(size=shape)
+
+
+def _softmax(scores):
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _are(answer, *names):
+    """Return what the answer gave, if it is one thing for each name."""
+    if not isinstance(answer, tuple | list):
+        raise CheckFailure(f"({', '.join(names)})", f"one {type(answer).__name__}")
+    if len(answer) != len(names):
+        raise CheckFailure(f"({', '.join(names)})", f"{len(answer)} things")
+    return [np.asarray(part) for part in answer]
+
+
+def _assert_kind(array, kinds, expected, what):
+    if array.dtype.kind not in kinds:
+        raise CheckFailure(f"{expected} array", f"dtype {array.dtype}", f"for {what}")
+
+
+def _tensors(*arrays):
+    from keras import ops
+
+    return [ops.convert_to_tensor(np.asarray(array, dtype="float32")) for array in arrays]
+
+
+def _assert_gradients(function, arrays, names):
+    """Check that a gradient of the sum of squares reaches each of the tensors, and return them all."""
+    import tensorflow as tf
+
+    tensors = _tensors(*arrays)
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        output = function(*tensors)
+        if not tf.is_tensor(output):
+            raise CheckFailure("a tensor", f"one {type(output).__name__}", "as the result")
+        loss = tf.reduce_sum(output**2)
+    for name, gradient in zip(names, tape.gradient(loss, tensors), strict=True):
+        if gradient is None or not np.abs(gradient).max() > 0:
+            raise CheckFailure("a gradient", "none" if gradient is None else "zeros or NaN", f"for {name}")
+
+
+@exercise(
+    "4.1",
+    points=0.5,
+    hint="at position 0, the first row, every angle is 0: each sine is 0, each cosine 1. In which "
+    "columns do the sines stand, and where does the counting begin?",
+)
+def test_the_first_row_is_zeros_and_ones(sinusoidal_encoding):
+    for length, width in ((5, 8), (1, 2)):
+        encoding = sinusoidal_encoding(length, width)
+        assert_shape(encoding, (length, width), f"the encoding of {length} positions, {width} wide")
+        assert_close(encoding[0], [0, 1] * (width // 2), f"the first of {length} positions")
+
+
+@exercise(
+    "4.1",
+    points=0.5,
+    hint="the sine and the cosine of a pair have the same angle, so their squares sum to one: does "
+    "your angle depend on the number of the column or on that of the pair?",
+)
+def test_a_pair_of_columns_shares_its_angle(sinusoidal_encoding):
+    pairs = np.asarray(sinusoidal_encoding(6, 10)).reshape(6, 5, 2)
+    assert_close((pairs**2).sum(axis=-1), np.ones((6, 5)), "sine² + cosine² by position and pair")
+
+
+@exercise(
+    "4.1",
+    points=0.5,
+    hint="a position is encoded alike in a short text and in a long one: an angle knows nothing of the "
+    "length.",
+)
+def test_the_length_changes_no_position(sinusoidal_encoding):
+    short, long = sinusoidal_encoding(3, 8), sinusoidal_encoding(50, 8)
+    assert_close(short, np.asarray(long)[:3], "the encoding of 3 positions, compared with the first 3 of 50,")
+
+
+@exercise(
+    "4.1",
+    points=0.5,
+    hint="the first pair turns by one radian a position and each further pair more slowly, by the same "
+    "factor from pair to pair. A pair further and the power rises by 2/D: what is your power in the "
+    "last pair?",
+)
+def test_angles_are_those_of_the_paper(sinusoidal_encoding):
+    # As unit complex numbers: a pair's turn for one position, multiplied again and again.
+    for width in (2, 8, 64):
+        turns = np.exp(1j / np.array([10000.0 ** (2 * pair / width) for pair in range(width // 2)]))
+        expected = turns ** np.arange(20)[:, None]
+        encoding = np.asarray(sinusoidal_encoding(20, width))
+        assert_close(encoding[:, 0::2], expected.imag, f"the sines with width={width}", atol=1e-8)
+        assert_close(encoding[:, 1::2], expected.real, f"the cosines with width={width}", atol=1e-8)
+
+
+WIDE = 3 + 2 * _random(2, 3, 8)
+ONES, ZEROS = np.ones(8), np.zeros(8)
+
+
+@exercise(
+    "4.2",
+    points=0.5,
+    hint="each token is normalised for itself, over its D numbers: afterwards the mean of each vector "
+    "is 0. Over which axis do you average, and do you keep the axis?",
+)
+def test_each_vector_has_mean_zero(layer_norm):
+    normed = layer_norm(WIDE.copy(), ONES, ZEROS)
+    assert_shape(normed, (2, 3, 8), "layer_norm's output")
+    assert_close(np.asarray(normed).mean(axis=-1), np.zeros((2, 3)), "the means of the vectors", atol=1e-7)
+
+
+@exercise(
+    "4.2",
+    points=0.25,
+    hint="after layer norm the squares of a vector's numbers have the mean 1: by what did you divide "
+    "the sum of the squares, and what did you take the root of?",
+)
+def test_each_vector_has_variance_one(layer_norm):
+    normed = np.asarray(layer_norm(WIDE.copy(), ONES, ZEROS, 0.0))
+    assert_close((normed**2).mean(axis=-1), np.ones((2, 3)), "the variances of the vectors")
+
+
+@exercise(
+    "4.2",
+    points=0.25,
+    hint="epsilon keeps a vector of equal numbers from 0/0, and it is part of what the root is taken of.",
+)
+def test_epsilon_stands_under_the_root(layer_norm):
+    level = layer_norm(np.full((1, 8), 7.0), ONES, ZEROS)
+    assert_close(level, np.zeros((1, 8)), "layer_norm of equal numbers")
+    # Variance 16, and 16 + 9 = 5².
+    normed = layer_norm(np.array([[-4.0, 4.0]]), np.ones(2), np.zeros(2), 9.0)
+    assert_close(normed, [[-0.8, 0.8]], "layer_norm of [-4, 4] with epsilon=9")
+
+
+@exercise(
+    "4.2",
+    points=0.25,
+    hint="first normalise, then multiply by the scale, then add the shift: the shift is not multiplied.",
+)
+def test_scale_and_shift_come_last(layer_norm):
+    scale, shift = np.array([2.0, 3.0]), np.array([10.0, 20.0])
+    normed = layer_norm(np.array([[3.0, 7.0], [7.0, 3.0]]), scale, shift, 0.0)
+    assert_close(normed, [[8, 23], [12, 17]], "layer_norm with scale [2, 3] and shift [10, 20]")
+
+
+@exercise(
+    "4.2",
+    points=0.5,
+    hint="RMS norm is not layer norm: it leaves the mean where it is, and divides each vector by the "
+    "root of the mean of its squares, epsilon under the root. The scale is all that follows.",
+)
+def test_rms_norm_divides_by_the_root_of_the_mean_square(rms_norm):
+    # Mean squares 25 and 1, and 25 + 11 = 6², 1 + 8 = 3².
+    assert_close(
+        rms_norm(np.array([[[1.0, 7.0]]]), np.ones(2), 11.0), [[[1 / 6, 7 / 6]]], "rms_norm of [1, 7]"
+    )
+    pair = np.array([[1.0, 1.0], [3.0, 3.0]])
+    assert_close(rms_norm(pair, np.array([6.0, 9.0]), 0.0), [[6, 9], [6, 9]], "rms_norm with scale [6, 9]")
+    assert_close(rms_norm(np.ones((1, 2)), np.ones(2), 8.0), [[1 / 3, 1 / 3]], "rms_norm with epsilon=8")
+    expected = WIDE / np.linalg.norm(WIDE, axis=-1, keepdims=True) * np.sqrt(8)
+    assert_close(rms_norm(WIDE.copy(), ONES, 0.0), expected, "rms_norm of random vectors")
+
+
+@exercise("4.2", points=0.25, hint="leave the caller's array as it is: return a new one.")
+def test_the_input_is_left_as_it_is(layer_norm, rms_norm):
+    x = WIDE.copy()
+    layer_norm(x, ONES, ZEROS)
+    assert_equal(x, WIDE, "x after layer_norm")
+    rms_norm(x, ONES)
+    assert_equal(x, WIDE, "x after rms_norm")
+
+
+@exercise(
+    "4.3",
+    points=0.5,
+    hint="the layer must be able to answer with numbers below its last bias: what comes after the "
+    "second matrix?",
+)
+def test_outputs_may_be_negative(feed_forward):
+    output = feed_forward(*_tensors([[[1.0], [2.0]]], [[1.0]], [0.0], [[-3.0]], [0.0]))
+    assert_close(np.asarray(output), [[[-3.0], [-6.0]]], "the output for x = 1 and 2 with w1 = 1 and w2 = -3")
+
+
+def _feed_forward_arrays():
+    return _random(2, 3, 4), _random(4, 6), _random(6), _random(6, 4), _random(4, seed=1)
+
+
+@exercise(
+    "4.3",
+    points=0.5,
+    hint="ReLU(x W₁ + b₁) W₂ + b₂: what is below 0 in the middle becomes 0, after its bias was added; "
+    "and each bias has its place.",
+)
+def test_the_relu_stands_in_the_middle(feed_forward):
+    x, w1, b1, w2, b2 = _feed_forward_arrays()
+    output = np.asarray(feed_forward(*_tensors(x, w1, b1, w2, b2)))
+    assert_shape(output, (2, 3, 4), "the output")
+    middle = x @ w1 + b1
+    middle[middle < 0] = 0
+    # float32, sums of six terms near one
+    assert_close(output, middle @ w2 + b2, "the output", rtol=1e-5, atol=1e-5)
+
+
+def _swiglu_arrays():
+    return _random(2, 3, 4), _random(4, 6), _random(4, 6, seed=1), _random(6, 4)
+
+
+@exercise(
+    "4.3",
+    points=0.5,
+    hint="two matrices lead to the middle and their results are multiplied there number by number, but "
+    "only one of them goes through silu, which is z · sigmoid(z). Which, and what happens after?",
+)
+def test_the_gate_goes_through_silu(swiglu):
+    one = swiglu(*_tensors([[[1.0]]], [[2.0]], [[3.0]], [[5.0]]))
+    assert_close(np.asarray(one), [[[30 / (1 + np.exp(-2))]]], "5 · silu(2) · 3", rtol=1e-5)
+    x, gate, up, down = _swiglu_arrays()
+    output = np.asarray(swiglu(*_tensors(x, gate, up, down)))
+    z = x @ gate
+    expected = (z * (1 + np.tanh(z / 2)) / 2 * (x @ up)) @ down
+    # float32, sums of six products near one
+    assert_close(output, expected, "swiglu's output", rtol=1e-5, atol=1e-5)
+
+
+@exercise(
+    "4.3",
+    points=0.5,
+    hint="both layers are learned, and no gradient comes through NumPy: is each step from the "
+    "arguments to the result one of keras.ops?",
+)
+def test_gradients_reach_all_matrices(feed_forward, swiglu):
+    _assert_gradients(feed_forward, _feed_forward_arrays(), ("x", "w1", "b1", "w2", "b2"))
+    _assert_gradients(swiglu, _swiglu_arrays(), ("x", "gate", "up", "down"))
+
+
+def _parts(width=3):
+    """Sublayers and norms that no two orders of give the same: affine maps, each with numbers of its own."""
+
+    def affine(seed):
+        matrix, constant = _random(width, width, seed=seed), _random(width, seed=seed)
+        return lambda x: x @ matrix + constant
+
+    return [affine(seed) for seed in range(1, 6)]
+
+
+def _nothing(x):
+    return np.zeros_like(x)
+
+
+BLOCK_INPUT = _random(2, 4, 3)
+
+
+@exercise(
+    "4.4",
+    points=0.5,
+    hint="where both sublayers give zeros, a pre-norm block hands on x itself: the path around a "
+    "sublayer goes around its norm, too.",
+)
+def test_a_pre_norm_block_that_adds_nothing_hands_x_on(pre_norm_block):
+    norm1, norm2 = _parts()[:2]
+    output = pre_norm_block(BLOCK_INPUT.copy(), _nothing, _nothing, norm1, norm2)
+    assert_close(output, BLOCK_INPUT, "the output of a pre-norm block whose sublayers give zeros")
+
+
+@exercise(
+    "4.4",
+    points=0.5,
+    hint="there are two residual paths, not one: what attention has added must come out even where the "
+    "feed-forward layer gives zeros, and the second path begins where the first ends.",
+)
+def test_what_attention_adds_comes_out_of_a_pre_norm_block(pre_norm_block):
+    attend, _, norm1, norm2, _ = _parts()
+    output = pre_norm_block(BLOCK_INPUT.copy(), attend, _nothing, norm1, norm2)
+    expected = BLOCK_INPUT + attend(norm1(BLOCK_INPUT))
+    assert_close(output, expected, "the output of a pre-norm block whose feed-forward layer gives zeros")
+
+
+@exercise(
+    "4.4",
+    points=0.25,
+    hint="the feed-forward layer comes second: it reads, through the second norm, x with what "
+    "attention has added.",
+)
+def test_the_feed_forward_layer_reads_what_attention_added(pre_norm_block):
+    attend, feed, norm1, norm2, _ = _parts()
+    output = pre_norm_block(BLOCK_INPUT.copy(), attend, feed, norm1, norm2)
+    between = BLOCK_INPUT + attend(norm1(BLOCK_INPUT))
+    assert_close(output, between + feed(norm2(between)), "the output of a pre-norm block")
+
+
+@exercise(
+    "4.4",
+    points=0.25,
+    hint="in the post-norm block it is the sum that is normalised, the residual path with it: whatever "
+    "leaves the block has come through the second norm, and a sublayer reads no copy normalised for it.",
+)
+def test_a_post_norm_block_normalises_the_sums(post_norm_block):
+    attend, feed, norm1, norm2, _ = _parts()
+    between = norm1(BLOCK_INPUT + attend(BLOCK_INPUT))
+    output = post_norm_block(BLOCK_INPUT.copy(), attend, feed, norm1, norm2)
+    assert_close(output, norm2(between + feed(between)), "the output of a post-norm block")
+
+
+@exercise(
+    "4.4",
+    points=0.5,
+    hint="a decoder block is more than an encoder block: cross-attention is a sublayer like the "
+    "others, between them, with a residual path and a norm of its own, and asks with what the decoder "
+    "has so far.",
+)
+def test_a_decoder_block_has_three_sublayers(decoder_block):
+    attend, feed, norm1, norm2, norm3 = _parts()
+    source, mixer = _random(2, 5, 3, seed=7), _random(3, 3, seed=8)
+
+    def cross(query, memory):
+        assert_shape(query, (2, 4, 3), "what cross-attention reads first")
+        assert_shape(memory, (2, 5, 3), "what cross-attention reads second")
+        return _softmax(query @ mixer @ memory.swapaxes(1, 2)) @ memory
+
+    x = norm1(BLOCK_INPUT + attend(BLOCK_INPUT))
+    x = norm2(x + cross(x, source))
+    output = decoder_block(BLOCK_INPUT.copy(), source.copy(), attend, cross, feed, norm1, norm2, norm3)
+    assert_close(output, norm3(x + feed(x)), "the output of a decoder block")
+
+
+ROWS = [[7, 8, 9], [4], [5, 6]]
+
+
+def _decoder_batch(answer, rows, *ids):
+    shape = (len(rows), max(map(len, rows)) + 1)
+    inputs, targets, weights = _are(answer([*map(list, rows)], *ids), "inputs", "targets", "weights")
+    for array, what in ((inputs, "the inputs"), (targets, "the targets"), (weights, "the weights")):
+        assert_shape(array, shape, what)
+    return inputs, targets, weights
+
+
+@exercise(
+    "4.5",
+    points=0.5,
+    hint="three arrays of one shape, (B, T), ids of an int dtype; T is one more than the longest row: "
+    "a row of three tokens has four things to write, the end among them.",
+)
+def test_the_batch_is_three_arrays_one_longer_than_the_longest_row(decoder_batch):
+    for rows in (ROWS, [[5, 6]]):
+        inputs, targets, _ = _decoder_batch(decoder_batch, rows, 1, 2, 0)
+        _assert_kind(inputs, "iu", "an int", "the inputs")
+        _assert_kind(targets, "iu", "an int", "the targets")
+
+
+@exercise(
+    "4.5",
+    points=0.5,
+    hint="what a decoder reads at a position must not be what it is to write there, or it learns to "
+    "copy: it reads the token before, at first the start.",
+)
+def test_each_input_is_the_token_before_its_target(decoder_batch):
+    inputs, _, _ = _decoder_batch(decoder_batch, ROWS, 1, 2, 0)
+    for b, row in enumerate(ROWS):
+        read = inputs[b, : len(row) + 1].tolist()
+        assert_equal(read, [1, *row], f"the inputs of the row {row} with start_id=1, up to its end")
+
+
+@exercise(
+    "4.5",
+    points=0.5,
+    hint="the targets are the row, at once after it the end, and only then padding, as often as is needed.",
+)
+def test_the_end_follows_the_last_token(decoder_batch):
+    _, targets, _ = _decoder_batch(decoder_batch, ROWS, 1, 2, 0)
+    expected = [[7, 8, 9, 2], [4, 2, 0, 0], [5, 6, 2, 0]]
+    assert_equal(targets.tolist(), expected, "the targets with end_id=2 and pad_id=0")
+
+
+@exercise(
+    "4.5",
+    points=0.5,
+    hint="the end has to be learned like any token, even where it has the same id as padding: an id "
+    "does not tell what is padding. What does?",
+)
+def test_weights_count_every_token_and_its_end(decoder_batch):
+    expected = [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]
+    for ids in ((1, 2, 0), (0, 0, 0), (0, 9, 9)):
+        weights = _decoder_batch(decoder_batch, ROWS, *ids)[2]
+        assert_close(weights, expected, f"the weights with start_id, end_id, pad_id = {ids}")
+
+
+PROMPTS = [[5, 6, 7], [8], [9, 0]]
+
+
+def _left_padded(answer, prompts, pad_id=0):
+    parts = _are(answer([*map(list, prompts)], pad_id), "ids", "mask", "positions")
+    shape = (len(prompts), max(map(len, prompts)))
+    for array, what in zip(parts, ("the ids", "the mask", "the positions"), strict=True):
+        assert_shape(array, shape, what)
+    return parts
+
+
+@exercise(
+    "4.6",
+    points=0.5,
+    hint="three arrays (B, T) with T as long as the longest prompt; ids and positions are of an int "
+    "dtype, and a mask says True or False.",
+)
+def test_ids_mask_and_positions_have_their_types(left_padded):
+    for prompts in (PROMPTS, [[3]]):
+        ids, mask, positions = _left_padded(left_padded, prompts)
+        _assert_kind(ids, "iu", "an int", "the ids")
+        _assert_kind(mask, "b", "a bool", "the mask")
+        _assert_kind(positions, "iu", "an int", "the positions")
+
+
+@exercise(
+    "4.6",
+    points=0.5,
+    hint="the next token of every prompt goes into the same new column, so every prompt ends in the "
+    "last one, its tokens in their order.",
+)
+def test_every_prompt_ends_in_the_last_column(left_padded):
+    ids = _left_padded(left_padded, [[5, 6, 7], [8], [9, 4]], 1)[0]
+    assert_equal(ids.tolist(), [[5, 6, 7], [1, 1, 8], [1, 9, 4]], "the ids with pad_id=1")
+
+
+@exercise(
+    "4.6",
+    points=0.5,
+    hint="True is a real token, whichever its id: a prompt may hold the id that pads, and the mask "
+    "must not take it for padding.",
+)
+def test_the_mask_knows_padding_by_its_place(left_padded):
+    mask = _left_padded(left_padded, PROMPTS)[1]
+    expected = [[1, 1, 1], [0, 0, 1], [0, 1, 1]]
+    assert_equal(mask.astype(int).tolist(), expected, f"the mask of {PROMPTS} with pad_id=0")
+
+
+@exercise(
+    "4.6",
+    points=0.5,
+    hint="a prompt reads the same alone and in a batch: its own first token stands at position 0, "
+    "however much padding is before it. And padding has position 0, for a table has no rows below.",
+)
+def test_positions_count_from_the_first_real_token(left_padded):
+    positions = _left_padded(left_padded, PROMPTS)[2]
+    assert_equal(positions.tolist(), [[0, 1, 2], [0, 0, 0], [0, 0, 1]], f"the positions in {PROMPTS}")
+
+
+def _turned(x, positions, base=10000.0):
+    """Rotary embedding with complex numbers: (first half) + i (second half), multiplied by a number of length one."""
+    half = x.shape[-1] // 2
+    points = x[..., :half] + 1j * x[..., half:]
+    speeds = np.array([base ** (-2 * i / x.shape[-1]) for i in range(half)])
+    points = points * np.exp(1j * np.asarray(positions)[..., None] * speeds)
+    return np.concatenate([points.real, points.imag], axis=-1)
+
+
+@exercise(
+    "4.7",
+    points=0.5,
+    hint="at position 0 all angles are 0, where the cosine is 1 and the sine 0: nothing may change "
+    "there, wherever in the row a token with position 0 stands.",
+)
+def test_at_position_zero_nothing_turns(rotate):
+    x = _random(1, 3, 4, 6)
+    turned = rotate(x.copy(), np.zeros((1, 4), dtype=int))
+    assert_shape(turned, (1, 3, 4, 6), "the rotated array")
+    assert_close(turned, x, "the array rotated at position 0")
+
+
+@exercise(
+    "4.7",
+    points=0.5,
+    hint="a rotation makes no vector longer or shorter: of the four products in a plane exactly one "
+    "has a minus.",
+)
+def test_a_rotation_keeps_the_length(rotate):
+    x = _random(1, 3, 4, 6)
+    turned = np.asarray(rotate(x.copy(), np.array([[0, 1, 5, 70]])))
+    before, after = np.linalg.norm(x, axis=-1), np.linalg.norm(turned, axis=-1)
+    assert_close(after, before, "the lengths of the rotated vectors")
+
+
+@exercise(
+    "4.7",
+    points=0.5,
+    hint="number i turns together with number i + K/2: a vector that is 1 at index 0 and 0 elsewhere "
+    "may, after its rotation, differ from 0 at two indices. At which two with you?",
+)
+def test_a_number_turns_with_the_one_half_the_width_away(rotate):
+    for index in range(8):
+        x = np.zeros((1, 1, 1, 8))
+        x[..., index] = 1.0
+        reached = np.flatnonzero(np.abs(np.asarray(rotate(x, np.array([[1]])))[0, 0, 0]) > 1e-12)
+        expected = sorted((index, (index + 4) % 8))
+        assert_equal(reached.tolist(), expected, f"the indices that a 1 at index {index} reaches, K = 8")
+
+
+@exercise(
+    "4.7",
+    points=0.5,
+    hint="plane i turns by position · base^(−2i/K), and (1, 0) turns towards (0, 1): does the base "
+    "count, the plane, and the direction?",
+)
+def test_plane_i_turns_at_its_own_speed(rotate):
+    x, positions = _random(1, 3, 5, 8), np.array([[0, 1, 2, 9, 500]])
+    for base in (10000.0, 100.0):
+        expected = _turned(x, np.broadcast_to(positions[:, None], (1, 3, 5)), base)
+        assert_close(
+            rotate(x.copy(), positions, base), expected, f"the rotated array, base {base:g}", atol=1e-8
+        )
+
+
+@exercise(
+    "4.7",
+    points=0.5,
+    hint="each row has positions of its own, which all of its heads share: which axis of the angles "
+    "meets the rows of x, and which its heads?",
+)
+def test_rows_have_positions_of_their_own(rotate):
+    x, positions = _random(3, 3, 4, 6), np.array([[0, 1, 2, 3], [0, 0, 0, 1], [7, 3, 5, 4]])
+    expected = np.stack([_turned(x[b], np.broadcast_to(positions[b], (3, 4))) for b in range(3)])
+    assert_close(
+        rotate(x.copy(), positions), expected, "the rotated array of three rows and heads", atol=1e-8
+    )
+
+
+@exercise(
+    "4.7",
+    points=0.5,
+    hint="the score of a query at p and a key at p − d is the same for every p: put either of them "
+    "where it need not turn. Which way does the other turn? With a positive distance the key is the "
+    "earlier one.",
+)
+def test_scores_depend_on_the_distance_alone(scores_at):
+    query, key, distances = _random(6), _random(6, seed=1), np.array([0, 1, -1, 4, 30])
+    for base, position in ((10000.0, 0), (10000.0, 17), (50.0, 1000)):
+        queries = _turned(np.tile(query, (5, 1)), np.full(5, position), base)
+        keys = _turned(np.tile(key, (5, 1)), position - distances, base)
+        expected = (queries * keys).sum(axis=-1)
+        scores = scores_at(query.copy(), key.copy(), distances.copy(), base)
+        assert_close(scores, expected, f"the scores for a query at position {position}", rtol=1e-6, atol=1e-8)
+
+
+@exercise(
+    "4.8",
+    points=0.5,
+    hint="without any block a GPT still has its tokens, its positions and its last norm. And a tied "
+    "output layer has no matrix of its own.",
+)
+def test_a_gpt_without_blocks_has_tables_and_a_norm(gpt_parameters):
+    for vocabulary, length, width in ((10, 4, 2), (50, 7, 12)):
+        count = gpt_parameters(vocabulary, length, width, 0)
+        expected = vocabulary * width + length * width + 2 * width
+        assert_equal(
+            count, expected, f"the parameters for V, T, D = {vocabulary}, {length}, {width} and no blocks"
+        )
+
+
+def _in_a_gpt_block(width, hidden):
+    shapes = [(width, width)] * 4 + [(width, hidden), (hidden, width)]
+    return sum(rows * columns + columns for rows, columns in shapes) + 2 * (width + width)
+
+
+@exercise(
+    "4.8",
+    points=0.5,
+    hint="each block brings the same: six matrices, each with as many biases as numbers come out of "
+    "it, and two norms of two vectors. Which of these does your block leave out, or what does it count "
+    "twice?",
+)
+def test_each_block_of_a_gpt_brings_the_same(gpt_parameters):
+    for width in (2, 12):
+        none, one, two = (gpt_parameters(10, 4, width, depth) for depth in range(3))
+        assert_equal(
+            one - none, _in_a_gpt_block(width, 4 * width), f"what the first block adds, width={width}"
+        )
+        assert_equal(two - one, _in_a_gpt_block(width, 4 * width), f"what the second adds, width={width}")
+    # The published checkpoint's tensors, added up.
+    assert_equal(gpt_parameters(50257, 1024, 768, 12), 124_439_808, "the parameters of the smallest GPT-2")
+
+
+@exercise(
+    "4.8",
+    points=0.5,
+    hint="the middle of the feed-forward layer may have any width: four times the model's is only what "
+    "None stands for.",
+)
+def test_the_middle_may_have_any_width(gpt_parameters):
+    for hidden in (1, 5, 100):
+        added = gpt_parameters(10, 4, 6, 1, hidden) - gpt_parameters(10, 4, 6, 0, hidden)
+        assert_equal(
+            added, _in_a_gpt_block(6, hidden), f"what a block adds with width=6, hidden_dim={hidden}"
+        )
+
+
+@exercise(
+    "4.8",
+    points=0.5,
+    hint="untied, GPT's output layer is a matrix of its own, from D to V, and nothing else: it has no "
+    "biases.",
+)
+def test_an_untied_gpt_has_one_matrix_more(gpt_parameters):
+    for depth in (0, 3):
+        more = gpt_parameters(10, 4, 6, depth, tied=False) - gpt_parameters(10, 4, 6, depth, tied=True)
+        assert_equal(more, 60, "what an output layer of its own adds with V = 10, D = 6")
+
+
+def _in_a_llama_block(width, heads, kv_heads, hidden):
+    head = width // heads
+    outputs = [heads * head, kv_heads * head, kv_heads * head, width, hidden, hidden]
+    return sum(width * columns for columns in outputs) + hidden * width + 2 * width
+
+
+@exercise(
+    "4.8",
+    points=0.5,
+    hint="a Llama's block: queries and output as wide as the model, keys and values only G heads wide, "
+    "three matrices in the feed-forward layer, two norms of one vector each, no biases.",
+)
+def test_each_block_of_a_llama_brings_the_same(llama_parameters):
+    for sizes in ((4, 2, 1, 8), (24, 6, 6, 10), (24, 6, 2, 64)):
+        width, heads, kv_heads, hidden = sizes
+        counts = [llama_parameters(10, width, depth, heads, kv_heads, hidden) for depth in range(3)]
+        for more in np.diff(counts).tolist():
+            assert_equal(more, _in_a_llama_block(*sizes), f"what a block adds with D, H, G, F = {sizes}")
+
+
+@exercise(
+    "4.8",
+    points=0.5,
+    hint="outside its blocks a Llama has its table of tokens, its last norm of one vector, and where "
+    "it is not tied an output layer. It has no table of positions, for it rotates.",
+)
+def test_llamas_are_counted_as_published(llama_parameters):
+    assert_equal(llama_parameters(10, 4, 0, 2, 1, 8), 44, "the parameters for V = 10, D = 4 and no blocks")
+    # The published checkpoints' tensors, added up: SmolLM2-135M and Llama 2 7B (arXiv:2307.09288).
+    assert_equal(llama_parameters(49152, 576, 30, 9, 3, 1536), 134_515_008, "the parameters of SmolLM2-135M")
+    untied = llama_parameters(32000, 4096, 32, 32, 32, 11008, tied=False)
+    assert_equal(untied, 6_738_415_616, "the parameters of Llama 2 7B, which is not tied")
+
+
+IDS = np.array([[1, 11, 12, 13, 14, 15, 2, 0], [1, 16, 17, 18, 19, 20, 21, 2]])
+SPECIAL = [0, 1, 2, 3]
+
+
+def _masked(answer, choice, fate, rate=0.15, ids=IDS):
+    random_ids = np.arange(100, 100 + ids.size).reshape(ids.shape)
+    parts = _are(
+        answer(ids.copy(), [*SPECIAL], choice.copy(), fate.copy(), random_ids, 3, rate),
+        "inputs",
+        "targets",
+        "weights",
+    )
+    for array, what in zip(parts, ("the inputs", "the targets", "the weights"), strict=True):
+        assert_shape(array, ids.shape, what)
+    return parts
+
+
+@exercise(
+    "4.9",
+    points=0.5,
+    hint="a token is chosen where its `choice` is below `rate`, and what is not chosen stays as it is "
+    "in the inputs: is the comparison the right way round, and its limit the one given?",
+)
+def test_tokens_are_chosen_by_the_rate(masked_batch):
+    ids = np.arange(10, 26).reshape(2, 8)
+    choice, fate = _uniform(2, 8), np.full((2, 8), 0.5)
+    for rate in (0.15, 0.4):
+        inputs = _masked(masked_batch, choice, fate, rate, ids)[0]
+        expected = [
+            [3 if c < rate else i for i, c in zip(*row, strict=True)] for row in zip(ids, choice, strict=True)
+        ]
+        assert_equal(
+            inputs.tolist(), np.array(expected).tolist(), f"the inputs where all fates are 0.5, rate={rate}"
+        )
+
+
+@exercise(
+    "4.9",
+    points=0.5,
+    hint="special tokens are no words to guess: none is ever hidden, none is predicted, whatever the "
+    "numbers say, padding included.",
+)
+def test_special_tokens_are_never_chosen(masked_batch):
+    zeros, special = np.zeros(IDS.shape), np.isin(IDS, SPECIAL)
+    inputs, _, weights = _masked(masked_batch, zeros, zeros)
+    assert_equal(inputs[special].tolist(), [1, 2, 0, 1, 2], "the special tokens after masking")
+    assert_close(weights[special], np.zeros(5), "their weights")
+    assert_equal(inputs[~special].tolist(), [3] * 11, "all other tokens, where every choice is 0")
+
+
+FATE = np.array([[0, 0.79, 0.8, 0.85, 0.899, 0.9, 0.95, 0], [0, 0.05, 0.1, 0.5, 0.81, 0.91, 0.999, 0]])
+
+
+@exercise(
+    "4.9",
+    points=0.5,
+    hint="of the chosen tokens four fifths are hidden, a tenth becomes a random token, and a tenth "
+    "stays: fate below 0.8, from there to below 0.9, and the rest.",
+)
+def test_fate_divides_the_chosen_in_three(masked_batch):
+    inputs = _masked(masked_batch, np.zeros(IDS.shape), FATE)[0]
+    expected = [[1, 3, 102, 103, 104, 15, 2, 0], [1, 3, 3, 3, 112, 20, 21, 2]]
+    assert_equal(inputs.tolist(), expected, "the inputs where all are chosen")
+
+
+@exercise(
+    "4.9",
+    points=0.5,
+    hint="all that was chosen is predicted, also what stayed as it was or became another word: inputs "
+    "alone do not tell which these are.",
+)
+def test_all_that_was_chosen_is_predicted(masked_batch):
+    choice = np.where(np.arange(8) % 3 == 0, 0.5, 0.1) * np.ones((2, 1))
+    weights = _masked(masked_batch, choice, FATE)[2]
+    expected = [[0, 1, 1, 0, 1, 1, 0, 0], [0, 1, 1, 0, 1, 1, 0, 0]]
+    assert_close(weights, expected, "the weights where every third token is not chosen")
+
+
+@exercise(
+    "4.9",
+    points=0.5,
+    hint="what the model has to say is the token that stood there first, not what it was replaced by.",
+)
+def test_targets_are_the_tokens_that_were_there(masked_batch):
+    _, targets, _ = _masked(masked_batch, np.zeros(IDS.shape), FATE)
+    _assert_kind(targets, "iu", "an int", "the targets")
+    counted = ~np.isin(IDS, SPECIAL)
+    assert_equal(targets[counted].tolist(), IDS[counted].tolist(), "the targets that count")
+
+
+@exercise(
+    "4.9",
+    points=0.5,
+    hint="the batch is masked anew each time it is seen: leave the caller's ids as they are.",
+)
+def test_the_ids_are_left_as_they_are(masked_batch):
+    ids, zeros = IDS.copy(), np.zeros(IDS.shape)
+    masked_batch(ids, [*SPECIAL], zeros, FATE, np.full(IDS.shape, 99), 3, 0.15)
+    assert_equal(ids, IDS, "the ids after the call")
+
+
+def _smoothed(answer, logits, targets, weights, *smoothing):
+    from keras import ops
+
+    tensors = _tensors(logits, weights)
+    loss = answer(
+        tensors[0], ops.convert_to_tensor(np.asarray(targets), dtype="int32"), tensors[1], *smoothing
+    )
+    assert_shape(loss, (), "the loss")
+    return np.asarray(loss)
+
+
+LOGITS, TARGETS = 3 * _random(2, 3, 5), np.array([[0, 3, 4], [2, 2, 1]])
+
+
+def _losses(smoothing):
+    """The loss of each token of LOGITS, with the whole distribution."""
+    smooth = np.full((2, 3, 5), smoothing / 5)
+    for index in np.ndindex(2, 3):
+        smooth[(*index, TARGETS[index])] += 1 - smoothing
+    return -(smooth * np.log(_softmax(LOGITS))).sum(axis=-1)
+
+
+@exercise(
+    "4.10",
+    points=0.25,
+    hint="with ε = 0 this is plain cross-entropy: minus the natural logarithm of the right token's "
+    "probability, as a mean over the tokens.",
+)
+def test_without_smoothing_it_is_plain_cross_entropy(smoothed_cross_entropy):
+    loss = _smoothed(smoothed_cross_entropy, LOGITS, TARGETS, np.ones((2, 3)), 0.0)
+    # float32, logits up to ten
+    assert_close(loss, _losses(0.0).mean(), "the loss without smoothing", rtol=1e-5)
+
+
+@exercise(
+    "4.10",
+    points=0.5,
+    hint="the target is a distribution over V tokens that sums to one, and the right token has a share "
+    "in what is spread evenly: how much does each get from your ε?",
+)
+def test_smoothing_spreads_over_all_tokens(smoothed_cross_entropy):
+    for smoothing in (0.1, 0.3):
+        loss = _smoothed(smoothed_cross_entropy, LOGITS, TARGETS, np.ones((2, 3)), smoothing)
+        assert_close(loss, _losses(smoothing).mean(), f"the loss with smoothing={smoothing}", rtol=1e-5)
+    loss = _smoothed(smoothed_cross_entropy, LOGITS, TARGETS, np.ones((2, 3)))
+    assert_close(loss, _losses(0.1).mean(), "the loss with smoothing left at 0.1", rtol=1e-5)
+
+
+@exercise(
+    "4.10",
+    points=0.5,
+    hint="padding has no say, neither in the sum nor in the number of tokens that you divide by; and "
+    "every token that counts counts alike, in a short row too.",
+)
+def test_padding_has_no_say(smoothed_cross_entropy):
+    weights = np.array([[1, 0, 0], [1, 1, 1]])
+    loss = _smoothed(smoothed_cross_entropy, LOGITS, TARGETS, weights, 0.1)
+    assert_close(loss, _losses(0.1)[weights > 0].mean(), "the mean of the four tokens that count", rtol=1e-5)
+
+
+@exercise(
+    "4.10",
+    points=0.5,
+    hint="logits may be of any size: a probability that is 0 in float32 has no logarithm. Where do you "
+    "leave the logarithm's scale that you could have stayed on?",
+)
+def test_logits_may_be_of_any_size(smoothed_cross_entropy):
+    for size in (300.0, 10_000.0):
+        logits = [[[size, 0.0], [-size, -size]]]
+        loss = _smoothed(smoothed_cross_entropy, logits, [[1, 0]], np.ones((1, 2)), 0.1)
+        expected = (0.95 * size + np.log(2)) / 2
+        assert_close(loss, expected, f"the loss of logits of {size:g}, 0 and -{size:g} twice", rtol=1e-5)
+
+
+@exercise(
+    "4.10",
+    points=0.25,
+    hint="a loss is there for its gradient, probabilities minus target: no step may leave keras.ops, "
+    "and none may round or choose.",
+)
+def test_the_gradient_is_probabilities_minus_target(smoothed_cross_entropy):
+    import tensorflow as tf
+
+    logits, weights = _tensors(LOGITS, np.ones((2, 3)))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = smoothed_cross_entropy(logits, tf.constant(TARGETS, dtype="int32"), weights, 0.1)
+        if not tf.is_tensor(loss):
+            raise CheckFailure("a tensor", f"one {type(loss).__name__}", "as the loss")
+    gradient = tape.gradient(loss, logits)
+    if gradient is None:
+        raise CheckFailure("a gradient", "none", "for the logits")
+    target = 0.9 * np.eye(5)[TARGETS] + 0.02
+    expected = (_softmax(LOGITS) - target) / 6
+    assert_close(np.asarray(gradient), expected, "the gradient for the logits", rtol=1e-4, atol=1e-6)
+
+
+def _rates(schedule, *steps):
+    return [float(np.asarray(schedule(step))) for step in steps]
+
+
+@exercise(
+    "4.11",
+    points=0.5,
+    hint="Keras's first step is number 0, the paper's number 1: with the rate that your schedule has "
+    "at step 0 the first batch must teach something, yet only a little.",
+)
+def test_the_first_step_is_the_smallest(WarmupSchedule):
+    rates = _rates(WarmupSchedule(64, 4), 0, 1, 2, 3)
+    if not 0 < rates[0] < np.inf:
+        raise CheckFailure("a finite number above 0", f"{rates[0]:g}", "as the rate at step 0")
+    assert_close(
+        rates, [1 / 64, 2 / 64, 3 / 64, 4 / 64], "the rates at steps 0 to 3, D = 64, W = 4", rtol=1e-5
+    )
+
+
+@exercise(
+    "4.11",
+    points=0.5,
+    hint="where the two terms meet, after W steps, the rate is highest: 1/√(D W). It depends on both, "
+    "and a model twice as wide is not trained half as fast.",
+)
+def test_the_rate_is_highest_when_the_warm_up_ends(WarmupSchedule):
+    for width, warmup in ((512, 4000), (64, 100), (256, 100)):
+        schedule = WarmupSchedule(width, warmup)
+        rates = _rates(schedule, warmup // 2 - 1, warmup - 1)
+        peak = 1 / np.sqrt(width * warmup)
+        assert_close(
+            rates,
+            [peak / 2, peak],
+            f"the rates half-way and at the end of W = {warmup}, D = {width}",
+            rtol=1e-5,
+        )
+
+
+@exercise(
+    "4.11",
+    points=0.25,
+    hint="after the warm-up the rate falls with the root of the step: four times the steps, half the rate.",
+)
+def test_the_rate_falls_with_the_root_of_the_step(WarmupSchedule):
+    rates = _rates(WarmupSchedule(64, 4), 15, 63, 399)
+    assert_close(
+        rates, [1 / 32, 1 / 64, 1 / 160], "the rates at steps 15, 63 and 399, D = 64, W = 4", rtol=1e-5
+    )
+
+
+@exercise(
+    "4.11",
+    points=0.5,
+    hint="in an optimizer the step is a whole-number tensor whose value is not known while the graph "
+    "is made: Python's `min` and `if`, NumPy, and a root of an int all fail there.",
+)
+def test_it_works_in_a_compiled_optimizer(WarmupSchedule):
+    import keras
+    import tensorflow as tf
+
+    schedule = WarmupSchedule(64, 4)
+    schedule(0)
+    optimizer, weight = keras.optimizers.SGD(schedule), keras.Variable(np.zeros(1, dtype="float32"))
+    optimizer.build([weight])
+
+    @tf.function
+    def train():
+        optimizer.apply([tf.ones(1)])
+
+    path = []
+    try:
+        for _ in range(6):
+            before = np.asarray(weight).item()
+            train()
+            path.append(before - np.asarray(weight).item())
+    except Exception as error:
+        # TensorFlow raises NotImplementedError for a tensor without a value, which is not what it means here.
+        raise CheckFailure(
+            "a learning rate", type(error).__name__, "in a compiled step of training"
+        ) from error
+    expected = [1 / 64, 2 / 64, 3 / 64, 4 / 64, 1 / np.sqrt(64 * 5), 1 / np.sqrt(64 * 6)]
+    assert_close(path, expected, "the first six steps of SGD along a gradient of 1", rtol=1e-5)
+
+
+@exercise(
+    "4.11",
+    points=0.25,
+    hint="a saved optimizer makes its schedule anew from the config: it must hold everything that the "
+    "constructor was given.",
+)
+def test_its_config_makes_the_same_schedule(WarmupSchedule):
+    schedule = WarmupSchedule(width=100, warmup_steps=9)
+    copy = WarmupSchedule.from_config(schedule.get_config())
+    assert_close(_rates(copy, 0, 8, 50), _rates(schedule, 0, 8, 50), "the copy's rates", rtol=1e-6)
+
+
+def _cache(rows=2, heads=3, slots=6, width=4):
+    return _random(rows, heads, slots, width), _random(rows, heads, slots, width, seed=1)
+
+
+def _token(seed, rows=2, heads=3, width=4):
+    return [_random(rows, heads, 1, width, seed=10 * seed + part) for part in (3, 4, 5)]
+
+
+def _cached(answer, token, cache, index, padding):
+    arrays = [array.copy() for array in (*token, *cache)]
+    parts = _are(answer(*arrays, index, np.array(padding)), "output", "keys", "values")
+    for array, shape, what in zip(
+        parts,
+        (token[2].shape, cache[0].shape, cache[1].shape),
+        ("the output", "the keys", "the values"),
+        strict=True,
+    ):
+        assert_shape(array, shape, what)
+    return parts
+
+
+@exercise(
+    "4.12",
+    points=0.75,
+    hint="the cache keeps its size: the new key goes into slot `index` of the keys, the new value into "
+    "the same slot of the values, and every other slot stays as it is.",
+)
+def test_the_new_token_takes_its_slot(cached_attention):
+    keys, values = _cache()
+    for index in (0, 2, 5):
+        token = _token(index)
+        _, new_keys, new_values = _cached(cached_attention, token, (keys, values), index, [0, 0])
+        for old, new, part, what in (
+            (keys, new_keys, token[1], "keys"),
+            (values, new_values, token[2], "values"),
+        ):
+            expected = np.concatenate([old[:, :, :index], part, old[:, :, index + 1 :]], axis=2)
+            assert_close(new, expected, f"the {what} with index={index}")
+
+
+@exercise(
+    "4.12",
+    points=0.75,
+    hint="a token sees itself and all before it, but no slot after it: what is left over there is no "
+    "text. How many slots is that at index 0?",
+)
+def test_what_is_left_over_is_not_seen(cached_attention):
+    zeros, before = np.zeros((1, 1, 1, 2)), np.array([3.0, 5.0, 70.0, 900.0])
+    cache = np.zeros((1, 1, 4, 2)), np.stack([before, -before], axis=-1)[None, None]
+    token = (zeros, zeros, np.array([[[[13.0, -13.0]]]]))
+    for index, mean in ((0, 13.0), (1, (3 + 13) / 2), (2, (3 + 5 + 13) / 3), (3, (3 + 5 + 70 + 13) / 4)):
+        output = _cached(cached_attention, token, cache, index, [0])[0]
+        assert_close(output, [[[[mean, -mean]]]], f"the mean of values, the new one 13, at index={index}")
+    # What is left over may score as high as it likes.
+    token, keys, values = _token(0, 1, 1), *_cache(1, 1)
+    low, high = keys.copy(), keys.copy()
+    low[:, :, 2:], high[:, :, 2:] = 0.0, 1e6 * np.sign(token[0])
+    outputs = [_cached(cached_attention, token, (part, values), 1, [0])[0] for part in (low, high)]
+    assert_close(outputs[1], outputs[0], "the output beside scores of a million after it")
+
+
+def _full(queries, keys, values, padding):
+    """Attention over whole texts, query by query, each over the real tokens up to itself."""
+    output = np.zeros(queries.shape)
+    for b, h, t in np.ndindex(*queries.shape[:3]):
+        seen = slice(padding[b], t + 1)
+        if padding[b] <= t:
+            scores = keys[b, h, seen] @ queries[b, h, t] / np.sqrt(queries.shape[-1])
+            output[b, h, t] = _softmax(scores) @ values[b, h, seen]
+    return output
+
+
+def _step_by_step(answer, padding, what):
+    shape = (2, 3, 7, 4)
+    queries, keys, values = _random(*shape), _random(*shape, seed=1), _random(*shape, seed=2)
+    expected = _full(queries, keys, values, padding)
+    first = max(padding)
+    cache = [np.full(shape, 50.0), np.full(shape, 50.0)]
+    for part, whole in zip(cache, (keys, values), strict=True):
+        part[:, :, :first] = whole[:, :, :first]
+    for t in range(first, 7):
+        token = [whole[:, :, t : t + 1] for whole in (queries, keys, values)]
+        output, *cache = _cached(answer, token, cache, t, padding)
+        assert_close(output[:, :, 0], expected[:, :, t], f"the output at index={t}, {what}")
+
+
+@exercise(
+    "4.12",
+    points=0.75,
+    hint="step by step it must give what full causal attention gives for the whole text: is each score "
+    "a dot product divided by √K, and the softmax over the slots, for each row and head alone?",
+)
+def test_step_by_step_equals_full_attention(cached_attention):
+    _step_by_step(cached_attention, [0, 0], "no padding")
+
+
+@exercise(
+    "4.12",
+    points=0.75,
+    hint="padding stands at the beginning and gets no weight at all, in each row as many slots as that "
+    "row has; the weights of the others sum to one without it.",
+)
+def test_padding_at_the_beginning_is_not_seen(cached_attention):
+    _step_by_step(cached_attention, [2, 0], "padding [2, 0]")
+    _step_by_step(cached_attention, [1, 3], "padding [1, 3]")
+
+
+def _interleaved(x, position, base=10000.0):
+    """Rotary embedding of one vector with neighbours as pairs."""
+    speeds = base ** (-np.arange(0, len(x), 2) / len(x))
+    points = (x[0::2] + 1j * x[1::2]) * np.exp(1j * position * speeds)
+    return np.stack([points.real, points.imag], axis=-1).ravel()
+
+
+@exercise(
+    "4.13",
+    points=0.5,
+    hint="it is the outputs that are reordered, the rows, and none leaves its head: the rows of head 0 "
+    "stay the first K. Which axes did you cut, and into how many parts?",
+)
+def test_rows_stay_in_their_head(unpermute):
+    for heads, width in ((1, 8), (3, 4), (2, 12)):
+        weight = _random(heads * width, 5)
+        result = unpermute(weight.copy(), heads)
+        assert_shape(result, weight.shape, f"the weight of {heads} heads of {width}")
+        for head in np.arange(heads) * width:
+            before = sorted(map(tuple, weight[head : head + width]))
+            after = sorted(map(tuple, np.asarray(result)[head : head + width]))
+            if before != after:
+                raise CheckFailure("its own rows, reordered", "others", f"in head {head // width} of {heads}")
+
+
+@exercise(
+    "4.13",
+    points=1,
+    hint="rotated by halves, queries and keys of your matrices must have the scores that those of the "
+    "file have rotated as neighbours: where must the rows 2i and 2i + 1 stand for `rotate` to turn them "
+    "together, at the speed of plane i?",
+)
+def test_scores_are_those_of_the_file(unpermute):
+    for heads, width in ((1, 8), (3, 4), (2, 16)):
+        files = [_random(heads * width, 5, seed=seed) for seed in (1, 2)]
+        ours = [np.asarray(unpermute(weight.copy(), heads)) for weight in files]
+        tokens = _random(2, 5)
+        for head in range(heads):
+            rows = slice(head * width, (head + 1) * width)
+            for positions in ((3, 3), (5, 2), (40, 1)):
+                vectors = [
+                    _interleaved(w[rows] @ x, p) for w, x, p in zip(files, tokens, positions, strict=True)
+                ]
+                turned = [_turned(w[rows] @ x, p) for w, x, p in zip(ours, tokens, positions, strict=True)]
+                what = f"the score in head {head} of {heads}, width {width}, at positions {positions}"
+                assert_close(turned[0] @ turned[1], vectors[0] @ vectors[1], what, rtol=1e-6, atol=1e-8)
+
+
+@exercise(
+    "4.13",
+    points=0.5,
+    hint="there and back, every row must stand where it stood: the way back is not the same step once "
+    "more, except where a head has no more than four rows.",
+)
+def test_permute_is_the_way_back(permute):
+    # Written row by row, so that it holds whatever `unpermute` is.
+    for heads, width in ((1, 8), (3, 4), (2, 12)):
+        weight = _random(heads * width, 5)
+        expected = np.empty_like(weight)
+        for head, i, second in np.ndindex(heads, width // 2, 2):
+            expected[head * width + 2 * i + second] = weight[head * width + i + second * (width // 2)]
+        assert_close(
+            permute(weight.copy(), heads), expected, f"the file's weight of {heads} heads of {width}"
+        )
+
+
+# Budgets with a vocabulary and a length, from a toy to the largest GPT-2.
+BUDGETS = (
+    (60_000, 100, 32), (1_000_000, 1000, 128), (7_500_000, 8000, 256), (30_000_000, 16000, 512),
+    (124_500_000, 50257, 1024), (1_600_000_000, 50257, 1024),
+)  # fmt: skip
+
+
+def _shapes(answer):
+    """Yield what the answer chooses for each budget, in words and in numbers."""
+    for budget, vocabulary, length in BUDGETS:
+        shape = answer(budget, vocabulary, length)
+        if not isinstance(shape, dict) or set(shape) != {"width", "depth", "num_heads"}:
+            raise CheckFailure('a dict with "width", "depth" and "num_heads"', f"{shape!r:.80}")
+        for name, number in shape.items():
+            if not isinstance(number, int | np.integer) or number < 1:
+                raise CheckFailure("an int of at least 1", f"{number!r:.40}", f'for "{name}"')
+        width, depth, heads = (int(shape[name]) for name in ("width", "depth", "num_heads"))
+        what = f"with a budget of {budget:,}, V = {vocabulary}, T = {length}, for {shape}"
+        count = (vocabulary + length + 2) * width + depth * _in_a_gpt_block(width, 4 * width)
+        yield what, budget, count, width, depth, heads
+
+
+@exercise(
+    "4.14",
+    points=0.5,
+    hint="a head has 32, 64 or 128 numbers, and the heads together the model's width, with nothing "
+    "left over.",
+)
+def test_heads_have_one_of_three_widths(choose_shape):
+    for what, _, _, width, _, heads in _shapes(choose_shape):
+        if width not in (32 * heads, 64 * heads, 128 * heads):
+            raise CheckFailure("heads of 32, 64 or 128", f"{width / heads:g}", what)
+
+
+@exercise(
+    "4.14",
+    points=1,
+    hint="more is spent than there is: do you count the two tables, the biases and the norms, as 4.8 "
+    "does? In a small model the tables are most of it.",
+)
+def test_the_budget_is_not_exceeded(choose_shape):
+    for what, budget, count, *_ in _shapes(choose_shape):
+        if count > budget:
+            raise CheckFailure(f"at most {budget:,} parameters", f"{count:,}", what)
+
+
+@exercise(
+    "4.14",
+    points=1,
+    hint="more than a tenth is left over: of the shapes that fit, do you look for one that uses the "
+    "budget, small and large ones alike?",
+)
+def test_nine_tenths_are_spent(choose_shape):
+    for what, budget, count, *_ in _shapes(choose_shape):
+        if count < 0.9 * budget:
+            raise CheckFailure(f"at least {0.9 * budget:,.0f} parameters", f"{count:,}", what)
+
+
+@exercise(
+    "4.14",
+    points=0.5,
+    hint="neither a pancake nor a tower: width and number of blocks are to grow together.",
+)
+def test_width_and_depth_are_in_proportion(choose_shape):
+    for what, _, _, width, depth, _ in _shapes(choose_shape):
+        if not 16 * depth <= width <= 128 * depth:
+            raise CheckFailure("a width of 16 to 128 times the depth", f"{width / depth:.4g} times", what)
