@@ -126,11 +126,12 @@ class TransformerBlock(keras.layers.Layer):
             mask: bool tensor broadcastable to (B, H, T, T); True where attending is allowed.
             memory_mask: bool tensor of shape (B, S), False on the memory's padding.
             places: what the positions add to attention.
-            return_weights: whether to return the weights of the self-attention, too.
+            return_weights: whether to return the weights of the attention, too.
             training: whether to drop.
 
         Returns:
-            (B, T, D), and with `return_weights` also the weights, (B, H, T, T).
+            (B, T, D), and with `return_weights` also the weights, (B, H, T, T), and those of the cross-attention,
+            (B, H, T, S), if there is one.
 
         Raises:
             ValueError: if x is not (B, T, D), or there is cross-attention and no memory.
@@ -145,8 +146,8 @@ class TransformerBlock(keras.layers.Layer):
             return y
 
         x = self.connect(x, self.attention_norm, attend, training)
-        x = self._after_attention(x, memory, memory_mask, training)
-        return (x, seen[0]) if return_weights else x
+        x = self._after_attention(x, memory, memory_mask, training, seen)
+        return (x, *seen) if return_weights else x
 
     def read(
         self,
@@ -186,13 +187,18 @@ class TransformerBlock(keras.layers.Layer):
         """Return (B, T, D)."""
         return x_shape
 
-    def compute_output_spec(self, x: Any, *args: Any, return_weights: bool = False, **kwargs: Any) -> Any:
+    def compute_output_spec(
+        self, x: Any, memory: Any | None = None, *args: Any, return_weights: bool = False, **kwargs: Any
+    ) -> Any:
         """Return the shape and dtype of what a call gives."""
         read = keras.KerasTensor(x.shape, self.compute_dtype)
         if not return_weights:
             return read
-        weights = (x.shape[0], self.config.num_heads, x.shape[1], x.shape[1])
-        return read, keras.KerasTensor(weights, self.compute_dtype)
+        lengths = [x.shape[1]]
+        if self.cross_attention is not None:
+            lengths.append(memory[0].shape[2] if isinstance(memory, tuple) else memory.shape[1])
+        shapes = [(x.shape[0], self.config.num_heads, x.shape[1], length) for length in lengths]
+        return read, *(keras.KerasTensor(shape, self.compute_dtype) for shape in shapes)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -202,7 +208,10 @@ class TransformerBlock(keras.layers.Layer):
             "cross_attention": self.cross_attention is not None,
         }
 
-    def _after_attention(self, x: Any, memory: Any, memory_mask: Any, training: bool | None) -> Any:
+    def _after_attention(
+        self, x: Any, memory: Any, memory_mask: Any, training: bool | None, seen: list | None = None
+    ) -> Any:
+        """Return what leaves the block; the cross-attention's weights are added to `seen`."""
         if self.cross_attention is not None:
             if memory is None:
                 raise ValueError("memory must be given to a block with cross-attention; got None.")
@@ -210,16 +219,16 @@ class TransformerBlock(keras.layers.Layer):
             # Where none is given Keras looks for the masks of keys and values, and hands on a tuple of None.
             mask = None if isinstance(memory_mask, tuple) else memory_mask
             mask = None if mask is None else ops.cast(mask, "bool")[:, None, None, :]  # (B, 1, 1, S)
-            x = self.connect(
-                x, self.cross_attention_norm, lambda y: self._look(y, keys, values, mask, training), training
-            )
-        return self.connect(x, self.feed_forward_norm, self.feed_forward, training)
 
-    def _look(self, x: Any, keys: Any, values: Any, mask: Any | None, training: bool | None) -> Any:
-        """Return what the cross-attention reads, (B, T, D), from keys and values made before."""
-        query = self.cross_attention.project_queries(x)
-        mixed, _ = self.cross_attention.attend(query, keys, values, mask, training=training)
-        return self.cross_attention.join_heads(mixed)
+            def look(y: Any) -> Any:
+                query = self.cross_attention.project_queries(y)
+                mixed, weights = self.cross_attention.attend(query, keys, values, mask, training=training)
+                if seen is not None:
+                    seen.append(weights)
+                return self.cross_attention.join_heads(mixed)
+
+            x = self.connect(x, self.cross_attention_norm, look, training)
+        return self.connect(x, self.feed_forward_norm, self.feed_forward, training)
 
     def _norm(self, name: str) -> keras.layers.Layer:
         return make_norm(self.config.norm, self.config.norm_epsilon, name=name, dtype=self.dtype_policy)
@@ -398,12 +407,23 @@ class TransformerDecoder(_Stack):
         mask, places = self._causal(x, None)
         hidden, weights = [x], []
         for block, read_from in zip(self.blocks, self._memories(memory), strict=True):
-            x, seen = block(
+            x, seen, *_ = block(
                 x, read_from, mask=mask, memory_mask=memory_mask, places=places, return_weights=True
             )
             hidden.append(x)
             weights.append(seen)
         return hidden, weights
+
+    def looks(self, x: Any, memory: Any, memory_mask: Any | None = None) -> list:
+        """Return the weights with which each block looks at the memory, (B, H, T, S); arguments as in `call`."""
+        mask, places = self._causal(x, None)
+        looks = []
+        for block, read_from in zip(self.blocks, self._memories(memory), strict=True):
+            x, _, weights = block(
+                x, read_from, mask=mask, memory_mask=memory_mask, places=places, return_weights=True
+            )
+            looks.append(weights)
+        return looks
 
     def project_memory(self, memory: Any) -> tuple[tuple[Any, Any], ...]:
         """Return what each block's cross-attention looks at, so that generation computes it once and not at each step.
