@@ -3,7 +3,7 @@
 In reading order: `scores` (how well a query matches a key, and the mixture that follows), `masks`, `multi_head`,
 `counting` (parameters and operations), `chunked` (the same in linear memory), `cost` (time and memory, measured),
 `language_model` (a window and one look back), `copying` (the head that points at names; weights against occlusion),
-`pairs` and `seq2seq` (translation), `explorer` (heads as pictures).
+`pairs`, `translation_model` and `seq2seq` (translation), `explorer` (heads as pictures).
 """
 
 from lmcourse.attention.chunked import chunked_attention
@@ -29,7 +29,8 @@ from lmcourse.attention.scores import (
     masked_softmax,
     scaled_dot_product_attention,
 )
-from lmcourse.attention.seq2seq import GivenSource, Seq2Seq
+from lmcourse.attention.seq2seq import Seq2Seq
+from lmcourse.attention.translation_model import GivenSource, TranslationGraphs, TranslationModel
 
 __all__ = [
     "AdditiveScore",
@@ -44,6 +45,8 @@ __all__ = [
     "Occlusion",
     "PairBatches",
     "Seq2Seq",
+    "TranslationGraphs",
+    "TranslationModel",
     "TranslationScores",
     "causal_mask",
     "chunked_attention",

@@ -32,10 +32,12 @@ class PairBatches(Batches):
         batch_size: B. The last batch of an epoch is left out if it is not full.
         start_id: the id that the decoder reads before the first target token.
         seed: of the order.
+        max_length: the most tokens that the model reads, if there is a limit: widths, which are rounded up, stay
+            within it.
 
     Raises:
-        ValueError: if there are fewer pairs than batch_size, a text is empty or no sequence of ids, or batch_size is
-            below 1.
+        ValueError: if there are fewer pairs than batch_size, a text is empty, longer than max_length or no sequence of
+            ids, or batch_size is below 1.
 
     Example:
         >>> inputs, y, weight = next(PairBatches([([5, 6, 0], [7, 0])], batch_size=1))
@@ -52,6 +54,7 @@ class PairBatches(Batches):
         *,
         start_id: int = 0,
         seed: int = 0,
+        max_length: int | None = None,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
@@ -59,6 +62,8 @@ class PairBatches(Batches):
             raise ValueError(f"pairs must hold at least batch_size = {batch_size} of them; got {len(pairs)}.")
         self._sources, self._targets = checked_pairs(pairs)
         self.batch_size, self.start_id, self.seed = batch_size, start_id, seed
+        self.max_length = max_length
+        self._check_lengths()
         self._order: tuple[int, NDArray] = (-1, np.empty(0))
 
     @property
@@ -72,20 +77,34 @@ class PairBatches(Batches):
         digest = hashlib.sha256()
         for text in (*self._sources, *self._targets):
             digest.update(len(text).to_bytes(8, "little") + text.astype("<i8").tobytes())
-        return f"{type(self).__name__}{(self.batch_size, self.start_id, self.seed)} {digest.hexdigest()}"
+        limit = () if self.max_length is None else (self.max_length,)
+        settings = (self.batch_size, self.start_id, self.seed, *limit)
+        return f"{type(self).__name__}{settings} {digest.hexdigest()}"
 
     def at(self, position: int) -> tuple[PairInputs, NDArray[np.int32], NDArray[np.float32]]:
         """Return the batch at a position.
 
         Returns:
-            `Seq2Seq`'s inputs, a dict of "source" int32 (B, S), "source_mask" bool (B, S) and "target" int32 (B, T);
-            what is to be predicted, int32 (B, T); and float32 (B, T), 1 on tokens.
+            A `TranslationModel`'s inputs, a dict of "source" int32 (B, S), "source_mask" bool (B, S) and "target" int32
+            (B, T); what is to be predicted, int32 (B, T); and float32 (B, T), 1 on tokens.
         """
         epoch, step = divmod(position, self.steps_per_epoch)
         if self._order[0] != epoch:
             self._order = (epoch, self._order_of(epoch))
         chosen = self._order[1][step]
-        return laid_out([self._sources[i] for i in chosen], [self._targets[i] for i in chosen], self.start_id)
+        sources, targets = ([texts[i] for i in chosen] for texts in (self._sources, self._targets))
+        return laid_out(sources, targets, self.start_id, self.max_length)
+
+    def _check_lengths(self) -> None:
+        if self.max_length is None:
+            return
+        for name, texts in (("source", self._sources), ("target", self._targets)):
+            for index, text in enumerate(texts):
+                if len(text) > self.max_length:
+                    raise ValueError(
+                        f"pairs[{index}] must have at most max_length = {self.max_length} {name} tokens; "
+                        f"got {len(text)}."
+                    )
 
     def _order_of(self, epoch: int) -> NDArray:
         """Return the indices of each batch's pairs, (steps, B)."""
@@ -100,19 +119,24 @@ class PairBatches(Batches):
 
 
 def laid_out(
-    sources: Sequence[NDArray], targets: Sequence[NDArray], start_id: int
+    sources: Sequence[NDArray], targets: Sequence[NDArray], start_id: int, max_length: int | None = None
 ) -> tuple[PairInputs, NDArray[np.int32], NDArray[np.float32]]:
     """Return pairs as a batch: inputs, what is to be predicted, and its weights; see `PairBatches.at`."""
-    source, source_mask = padded(sources)
-    y, real = padded(targets)
+    source, source_mask = padded(sources, max_length)
+    y, real = padded(targets, max_length)
     target = np.concatenate([np.full((len(y), 1), start_id, dtype=np.int32), y[:, :-1]], axis=1)
     return {"source": source, "source_mask": source_mask, "target": target}, y, real.astype(np.float32)
 
 
-def padded(texts: Sequence[ArrayLike]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return `pad_rows` of the texts, the width rounded up so that few shapes occur."""
+def padded(
+    texts: Sequence[ArrayLike], max_length: int | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return `pad_rows` of the texts, the width rounded up so that few shapes occur, but not beyond max_length."""
     ids, mask = pad_rows(texts)
-    more = ((0, 0), (0, -ids.shape[1] % WIDTH_STEP))
+    width = ids.shape[1] + -ids.shape[1] % WIDTH_STEP
+    if max_length is not None:
+        width = max(ids.shape[1], min(width, max_length))
+    more = ((0, 0), (0, width - ids.shape[1]))
     return np.pad(ids, more).astype(np.int32), np.pad(mask, more)
 
 
@@ -195,7 +219,7 @@ def score_translations(
     """Translate the sources greedily and compare.
 
     Args:
-        model: a `Seq2Seq`.
+        model: a `TranslationModel`.
         pairs: (source ids, target ids).
         accepted: for each pair the right translations, tuples of ids; by default its target alone.
         max_length: the most tokens of a translation.
