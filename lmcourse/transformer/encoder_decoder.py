@@ -1,0 +1,251 @@
+"""The Transformer of 2017: an encoder that reads the source, and a decoder that writes the target.
+
+Letters for shapes: `B` rows, `S` source length, `T` target length, `D` width, `H` heads, `G` heads of keys and values,
+`K` width of a head, `V` target vocabulary.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from lmcourse.attention import GivenSource, TranslationGraphs, TranslationModel
+from lmcourse.attention.translation_model import repeated
+from lmcourse.core import Decoder, check_ids
+from lmcourse.transformer.blocks import Cache, TransformerDecoder, TransformerEncoder
+from lmcourse.transformer.config import EncoderDecoderConfig
+from lmcourse.transformer.embeddings import TokenEmbedding
+
+# Tokens for which a decoder's cache has room at first; when they are used up it gets twice as many.
+ROOM = 32
+
+
+class SourceMemory(NamedTuple):
+    """What the decoder may look at, computed once for a source.
+
+    Attributes:
+        blocks: the keys and the values of each block's cross-attention, each (B, G, S, K).
+        mask: True on source tokens, (B, S).
+    """
+
+    blocks: tuple[tuple[Any, Any], ...]
+    mask: Any
+
+
+class CachedGraphs(TranslationGraphs):
+    """`TranslationGraphs`, and what reads on where a cache ends."""
+
+    def __init__(self, model: "EncoderDecoder"):
+        super().__init__(model)
+        self.encode = tf.function(
+            lambda source, mask: model.encode(source, mask, training=False)[0],
+            [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)],
+        )
+        keys = tf.TensorSpec(
+            (None, model.config.kv_heads, None, model.config.head_width), model.compute_dtype
+        )
+        blocks = (keys,) * model.config.depth
+        self.read = tf.function(
+            self._read,
+            [
+                tf.TensorSpec((None, None), tf.int32),
+                SourceMemory(((keys, keys),) * model.config.depth, tf.TensorSpec((None, None), tf.bool)),
+                Cache(blocks, blocks, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((), tf.int32)),
+            ],
+        )
+
+    def _read(self, ids: tf.Tensor, memory: SourceMemory, cache: Cache) -> tuple[tf.Tensor, Cache]:
+        """Return ln P of the token after each row, (B, V), all of one source, and the cache with the rows in it."""
+        logits, cache = self._model.read(ids, repeated(memory, tf.shape(ids)[0]), cache)
+        return tf.nn.log_softmax(tf.cast(logits, tf.float32)), cache
+
+
+@keras.saving.register_keras_serializable(package="lmcourse")
+class EncoderDecoder(TranslationModel):
+    """A Transformer for pairs of texts: every block of the decoder looks at what the encoder made of the source.
+
+    A call takes a dict of "source", "source_mask" and "target" and returns logits, (B, T, V); see `TranslationModel`.
+    The output's matrix is the target embedding's.
+
+    Args:
+        config: an `EncoderDecoderConfig` or a dict of its fields.
+
+    Raises:
+        ValueError: if the config's fields are no such config; in a call, if the inputs are no such dict, or a text is
+            longer than max_length.
+
+    Example:
+        >>> config = EncoderDecoderConfig.preset("tiny", source_vocab=10, target_vocab=12)
+        >>> model = EncoderDecoder(config)
+        >>> [len(ids) <= 5 for ids in model.translate([[3, 4, 0], [5, 0]], max_length=5)]
+        [True, True]
+        >>> model.count_params() == config.parameter_count()
+        True
+
+    Reference: Vaswani et al. 2017, arXiv:1706.03762, figure 1.
+    """
+
+    graphs_class = CachedGraphs
+
+    def __init__(self, config: EncoderDecoderConfig | Mapping, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = config = EncoderDecoderConfig.from_dict(config)
+        self.source_vocab, self.target_vocab = config.source_vocab, config.target_vocab
+        self.start_id, self.end_id, self.max_length = config.start_id, config.end_id, config.max_length
+        if config.shared:
+            self.source_embedding = self.target_embedding = self._embedding(config.target_vocab, "embedding")
+        else:
+            self.source_embedding = self._embedding(config.source_vocab, "source_embedding")
+            self.target_embedding = self._embedding(config.target_vocab, "target_embedding")
+        self.encoder = TransformerEncoder(config, name="encoder", dtype=self.dtype_policy)
+        self.decoder = TransformerDecoder(
+            config, cross_attention=True, name="decoder", dtype=self.dtype_policy
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make all weights; they do not depend on the lengths."""
+        vectors = (None, None, self.config.width)
+        self.source_embedding.build()
+        if not self.config.shared:
+            self.target_embedding.build()
+        self.encoder.build(vectors)
+        self.decoder.build(vectors, vectors)
+        self.built = True
+
+    def encode(
+        self, source: Any, source_mask: Any, training: bool | None = None
+    ) -> tuple[SourceMemory, tuple]:
+        """Read the source, and make the keys and values of all cross-attention; see `TranslationModel.encode`.
+
+        Returns:
+            The memory, and no states: a whole target needs none, and `begin` makes those of generation.
+        """
+        mask = ops.cast(source_mask, "bool")
+        embedded = self.source_embedding(source, training=training)  # (B, S, D)
+        memory = self.encoder(embedded, mask=mask, training=training)
+        return SourceMemory(self.decoder.project_memory(memory), mask), ()
+
+    def decode(
+        self, target: Any, memory: SourceMemory, states: tuple = (), training: bool | None = None
+    ) -> Any:
+        """Return the logits, (B, T, V), of the tokens that follow those of a whole target, (B, T)."""
+        embedded = self.target_embedding(target, training=training)  # (B, T, D)
+        hidden = self.decoder(embedded, memory.blocks, memory_mask=memory.mask, training=training)
+        return self.target_embedding.logits(hidden)
+
+    def begin(self, memory: SourceMemory, states: tuple, steps: Any) -> Cache:
+        """Return an empty cache for the tokens of the target."""
+        return self.decoder.new_cache(ops.zeros(ops.shape(memory.mask)[:1], "int32"), steps)
+
+    def step(self, ids: Any, memory: SourceMemory, states: Cache) -> tuple[Any, Cache, None]:
+        """Write one token; see `TranslationModel.step`. The weights are not told."""
+        logits, cache = self.read(ids[:, None], memory, states)
+        return logits, cache, None
+
+    def read(self, ids: Any, memory: SourceMemory, cache: Cache) -> tuple[Any, Cache]:
+        """Read new tokens of the target after those in the cache.
+
+        Args:
+            ids: integers of shape (B, T).
+            memory: from `encode`.
+            cache: from `begin` or `TransformerDecoder.new_cache`, or from the reading before.
+
+        Returns:
+            The logits of the token that follows the last one, (B, V), and the cache with the new tokens in it.
+        """
+        positions = cache.next_positions(ops.shape(ids)[1])
+        embedded = self.target_embedding(ids, positions=positions, training=False)
+        hidden, cache = self.decoder.read(embedded, cache, memory.blocks, memory.mask)
+        return self.target_embedding.logits(hidden[:, -1]), cache
+
+    def look(self, target: Any, memory: SourceMemory, states: tuple = ()) -> Any:
+        """Return the mean of all blocks' and heads' weights over the source, (B, T, S)."""
+        embedded = self.target_embedding(target, training=False)
+        looks = self.decoder.looks(embedded, memory.blocks, memory.mask)
+        return ops.mean(ops.stack([ops.cast(weights, "float32") for weights in looks]), axis=(0, 2))
+
+    def given(self, source: ArrayLike) -> "CachedGivenSource":
+        """Return the language model of this source's translations; its `decoder` has a cache."""
+        return CachedGivenSource(self, self._checked_sources([source])[0])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+    def _embedding(self, vocab_size: int, name: str) -> TokenEmbedding:
+        return TokenEmbedding(
+            vocab_size, self.config.max_length, self.config, scale=True, name=name, dtype=self.dtype_policy
+        )
+
+
+class CachedGivenSource(GivenSource):
+    """The distribution over the translations of one source; made by `EncoderDecoder.given`."""
+
+    def decoder(self, prefixes: Sequence[Sequence[int]]) -> "TranslationDecoder":
+        """Return a decoder that reads the source once and every token of the target once."""
+        return TranslationDecoder(self, prefixes)
+
+
+class TranslationDecoder(Decoder):
+    """Several targets of one source, in progress; made by `CachedGivenSource.decoder`."""
+
+    def __init__(self, given: CachedGivenSource, prefixes: Sequence[Sequence[int]]):
+        self._model, self._graphs = given.model, given.model._graphs
+        rows = given._started(prefixes)
+        self._lengths = np.array([len(row) for row in rows], dtype=np.int32)
+        self._log_probs = np.zeros((0, given.vocab_size))
+        if rows:
+            self._memory = self._graphs.encode(*given._padded_source)
+            longest = int(self._lengths.max())
+            self._cache = self._model.decoder.new_cache(longest - self._lengths, longest + ROOM)
+            self._read(np.array([np.pad(row, (longest - len(row), 0)) for row in rows]))
+
+    def log_probs(self) -> NDArray[np.float64]:
+        """Return ln P(next token) for each row, (B, V), in nats."""
+        return self._log_probs
+
+    def append(self, ids: Sequence[int]) -> None:
+        """Extend each row by one token."""
+        if len(ids) != len(self._lengths):
+            raise ValueError(
+                f"ids must have one entry for each of the {len(self._lengths)} rows; got {len(ids)}."
+            )
+        if not len(ids):
+            return
+        check_ids([ids], self._model.target_vocab)
+        self._model._check_length(
+            int(self._lengths.max()) + 1, "rows must have, with start_id, at most max_length = {} tokens"
+        )
+        self._lengths = self._lengths + 1
+        self._read(np.array(ids)[:, None])
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order."""
+        rows = np.array(rows, dtype=np.int32)
+        self._lengths, self._log_probs = self._lengths[rows], self._log_probs[rows]
+        if not rows.size:
+            return
+        keys, values, starts = tf.nest.map_structure(lambda part: tf.gather(part, rows), self._cache[:3])
+        self._cache = Cache(keys, values, starts, self._cache.length)
+
+    def _read(self, ids: NDArray) -> None:
+        """Read new tokens, (B, T), of all rows."""
+        used, slots = int(self._cache.length) + ids.shape[1], self._cache.keys[0].shape[2]
+        if used > slots:
+            self._cache = _with_slots(self._cache, 2 * used)
+        log_probs, self._cache = self._graphs.read(ids.astype(np.int32), self._memory, self._cache)
+        self._log_probs = log_probs.numpy().astype(np.float64)
+
+
+def _with_slots(cache: Cache, slots: int) -> Cache:
+    """Return the cache with room for so many tokens."""
+
+    def widened(part: Any) -> Any:
+        return ops.pad(part, ((0, 0), (0, 0), (0, slots - part.shape[2]), (0, 0)))
+
+    keys, values = (tuple(map(widened, parts)) for parts in (cache.keys, cache.values))
+    return Cache(keys, values, cache.starts, cache.length)
