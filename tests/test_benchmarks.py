@@ -8,14 +8,18 @@ from benchmarks import __main__ as benchmarks
 def test_without_a_name_the_benchmarks_are_listed(capsys):
     assert benchmarks.main([]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == benchmarks.names() == ["attention", "grading", "ngram", "recurrent", "tokenizer"]
+    assert (
+        listed
+        == benchmarks.names()
+        == ["attention", "grading", "ngram", "recurrent", "tokenizer", "transformer"]
+    )
 
 
 def test_an_unknown_name_lists_those_there_are(capsys):
     with pytest.raises(SystemExit) as stop:
         benchmarks.main(["ngrams"])
     assert stop.value.code == 2
-    known = "attention, grading, ngram, recurrent, tokenizer"
+    known = "attention, grading, ngram, recurrent, tokenizer, transformer"
     assert f"no benchmark 'ngrams'; there are: {known}" in capsys.readouterr().err
 
 

@@ -1,0 +1,142 @@
+"""GPT's training against Keras's layers and PyTorch, generation with a cache, and SmolLM2 against the memory's speed.
+
+The competitors have the same configuration, optimizer and batches, and take turns, each in a process of its own with as
+many threads as there are cores; what comes first (tracing, compiling) is not timed. A ratio is the median of those of
+the turns. PyTorch is needed for nothing else: where another interpreter has it, give its path in LMCOURSE_TORCH_PYTHON.
+"""
+
+import importlib.util
+import os
+import statistics
+import sys
+
+from benchmarks._transformer_work import Size, Worker
+
+ROUNDS = 7
+WARM_UP = 2
+# A model that a lesson trains and one six times as wide; so many steps that each turn takes a few seconds.
+SIZES = {
+    Size(width=128, depth=4, heads=4, time=64, rows=12, steps=40): {
+        "Keras": ">= 1.25",
+        "PyTorch": ">= 1 (0.9)",
+    },
+    Size(width=384, depth=6, heads=6, time=256, rows=8, steps=4): {
+        "Keras": ">= 0.95",
+        "PyTorch": ">= 1 (0.75)",
+    },
+}
+GENERATION = Size(width=384, depth=6, heads=6, time=256, rows=1, steps=1)
+OURS = "_transformer_ours"
+# How far the losses of the same work may lie apart, in nats: the initial weights are other random numbers, and the larger
+# model is timed while its loss still falls fast.
+LOSS_TOLERANCE = 0.3
+
+
+def main() -> list[dict[str, object]]:
+    """Return the rows of the table."""
+    python = torch_python()
+    if python is None:
+        print("PyTorch is absent: give an interpreter that has it in LMCOURSE_TORCH_PYTHON.\n")
+    rows: list[dict[str, object]] = []
+    for size, targets in SIZES.items():
+        rows += training_rows(size, targets, python)
+    return [*rows, *generation_rows(), *smollm2_rows()]
+
+
+def torch_python() -> str | None:
+    """Return an interpreter that has torch, or None."""
+    named = os.environ.get("LMCOURSE_TORCH_PYTHON")
+    if named:
+        return named
+    return sys.executable if importlib.util.find_spec("torch") else None
+
+
+def training_rows(size: Size, targets: dict[str, str], python: str | None) -> list[dict[str, object]]:
+    workers = {
+        "ours": Worker(OURS, "training", size),
+        "Keras": Worker("_transformer_keras", "training", size),
+    }
+    if python is not None:
+        workers["PyTorch"] = Worker("_transformer_torch", "training", size, python)
+    parameters = {whose: worker.facts["parameters"] for whose, worker in workers.items()}
+    assert len(set(parameters.values())) == 1, f"not the same model: {parameters}"
+    turns = take_turns(workers)
+    losses = {whose: answers[-1]["loss"] for whose, answers in turns.items()}
+    assert max(losses.values()) - min(losses.values()) < LOSS_TOLERANCE, f"not the same work: {losses}"
+    speeds = {whose: [size.tokens / each["seconds"] for each in answers] for whose, answers in turns.items()}
+    memory = {whose: worker.close() for whose, worker in workers.items()}
+    what = f"training, GPT {size.model}, batch {size.rows} (tokens/s)"
+    return [
+        row(what, {"Keras": "Keras's layers and fit", "PyTorch": "PyTorch, eager"}[whose])
+        | compared(speeds["ours"], speeds[whose], targets[whose])
+        | {"ours (MiB)": memory["ours"], "theirs (MiB)": memory[whose]}
+        for whose in workers
+        if whose != "ours"
+    ]
+
+
+def take_turns(workers: dict[str, Worker], rounds: int = ROUNDS) -> dict[str, list[dict]]:
+    """Return the answers of each, in as many rounds; in each round all have their turn."""
+    for worker in workers.values():
+        worker.run(WARM_UP)
+    turns: dict[str, list[dict]] = {whose: [] for whose in workers}
+    for _ in range(rounds):
+        for whose, worker in workers.items():
+            turns[whose] += worker.run()
+    return turns
+
+
+def row(what: str, against: str) -> dict[str, object]:
+    return {"what": what, "against": against}
+
+
+def compared(ours: list[float], theirs: list[float], target: str) -> dict[str, object]:
+    """Return the columns of a comparison of speeds, of which those at the same place were measured together."""
+    ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
+    return {
+        "ours": statistics.median(ours),
+        "theirs": statistics.median(theirs),
+        "ours / theirs": statistics.median(ratios),
+        "target": target,
+    }
+
+
+def generation_rows() -> list[dict[str, object]]:
+    tasks = {"ours": "generation_with_cache", "without": "generation_without_cache"}
+    workers = {name: Worker(OURS, task, GENERATION) for name, task in tasks.items()}
+    turns = take_turns(workers, rounds=3)
+    ids = {name: answers[0]["ids"] for name, answers in turns.items()}
+    assert ids["ours"] == ids["without"], f"not the same tokens: {ids}"
+    speeds = {name: [len(each["ids"]) / each["seconds"] for each in turns[name]] for name in turns}
+    memory = {name: worker.close() for name, worker in workers.items()}
+    what = f"generation of {len(ids['ours'])} tokens, GPT {GENERATION.model}, with a cache (tokens/s)"
+    return [
+        row(what, "reading all again")
+        | compared(speeds["ours"], speeds["without"], ">= 10")
+        | {"ours (MiB)": memory["ours"], "theirs (MiB)": memory["without"]}
+    ]
+
+
+def smollm2_rows() -> list[dict[str, object]]:
+    """Return the rows of SmolLM2; none where its weights have not been fetched."""
+    from lmcourse import datasets
+
+    try:
+        datasets.path("smollm2")
+    except datasets.DatasetNotCached as absent:
+        print(f"SmolLM2 is absent: {absent}\n")
+        return []
+    workers = {"alone": Worker(OURS, "smollm2_alone"), "eight": Worker(OURS, "smollm2_eight")}
+    turns = take_turns(workers, rounds=3)
+    alone, eight = ([each["tokens_per_second"] for each in turns[name]] for name in ("alone", "eight"))
+    bounds = [each["bandwidth"] / workers["alone"].facts["bytes"] for each in turns["alone"]]
+    memory = {name: worker.close() for name, worker in workers.items()}
+    what = "SmolLM2-135M, float32, greedy (tokens/s), {} at a time"
+    return [
+        row(what.format(1), "memory copied, over the weights' bytes")
+        | compared(alone, bounds, ">= 0.6")
+        | {"ours (MiB)": memory["alone"]},
+        row(what.format(8), "1 at a time")
+        | compared(eight, alone, ">= 2.5")
+        | {"ours (MiB)": memory["eight"], "theirs (MiB)": memory["alone"]},
+    ]
