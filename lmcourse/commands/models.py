@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmcourse.cli import UsageError
+from lmcourse.commands.quiet import import_tensorflow
 from lmcourse.core import LanguageModel
 from lmcourse.text import Tokenizer
 
@@ -180,7 +181,7 @@ def load_model(name: str) -> LoadedModel:
         UsageError: if there is neither, or it is not a model of the next token.
         DatasetError: if the weights were not fetched.
     """
-    quiet_tensorflow()
+    import_tensorflow()
     from lmcourse.training import RunError, load_run
 
     if Path(name).exists() or os.sep in name:
@@ -226,8 +227,3 @@ def documents_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> list[list[int]]
     """
     end = [tokenizer.special_tokens[END]] if END in tokenizer.special_tokens else []
     return [prompt_ids(tokenizer, text) + end for text in texts]
-
-
-def quiet_tensorflow() -> None:
-    """Keep TensorFlow's notes on the processor to itself; to be called before it is imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmcourse.cli import UsageError
-from lmcourse.commands.models import ARCHITECTURES, check_architecture, make_model, quiet_tensorflow
+from lmcourse.commands.models import ARCHITECTURES, check_architecture, make_model
+from lmcourse.commands.quiet import import_tensorflow
 from lmcourse.commands.streamed import INTERRUPTED
 from lmcourse.commands.texts import CORPORA, FABLEWORLD, TOKENIZERS, check_dataset, training_texts
 from lmcourse.datasets import DatasetError
@@ -82,11 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; 130 if interrupted, 1 if the data is not there."""
-    quiet_tensorflow()
-    given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
-    _check_numbers({**given, "checkpoint_every": args.checkpoint_every})
-    if Path(given.get("dataset", "")).is_file():
-        given["dataset"] = str(Path(given["dataset"]).resolve())
+    given = _given(args)
+    import_tensorflow()
     from lmcourse.training import RunFolder
 
     folder = RunFolder(args.out or _default_folder({**DEFAULTS, **given}))
@@ -155,6 +153,7 @@ def prepare(settings: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> 
         size, seed = settings["batch_size"], settings["seed"]
         trained: NeuralLanguageModel = network
         if texts.is_stream:
+            _require_a_batch(texts, size, context)
             batches = StreamBatches(texts.train, size, context, seed=seed)
             trained = architecture.to_train_on(network, batches)
         else:
@@ -171,6 +170,15 @@ def prepare(settings: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> 
     }
     trained.compile(scheduled_adam(complete["learning_rate"], steps))
     return Prepared(complete, texts, network, trained, batches)
+
+
+def _require_a_batch(texts: "TrainingTexts", rows: int, context: int) -> None:
+    tokens = sum(map(len, texts.train))
+    if tokens < rows * context:
+        raise UsageError(
+            f"the text has {tokens:,} tokens to train on, too few for one batch of {rows} rows of {context}; give a "
+            "smaller --batch-size or --context, or more text."
+        )
 
 
 def _begun(folder: "RunFolder", given: Mapping[str, Any], again: bool) -> Prepared:
@@ -310,15 +318,26 @@ def _default_folder(settings: Mapping[str, Any]) -> Path:
     return FOLDER / f"{settings['model']}-{settings['preset']}-{Path(settings['dataset']).stem}"
 
 
-def _check_numbers(given: Mapping[str, Any]) -> None:
-    """Raise UsageError where a number can never be right, before anything is loaded."""
-    for name, value in given.items():
-        if isinstance(value, int) and value < (0 if name in ("seed", "merges") else 1):
-            least = 0 if name in ("seed", "merges") else 1
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given.
+
+    Raises:
+        UsageError: if one can be seen to be wrong before anything is loaded.
+    """
+    given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
+    for name, value in {**given, "checkpoint_every": args.checkpoint_every}.items():
+        least = 0 if name in ("seed", "merges") else 1
+        if isinstance(value, int) and value < least:
             raise UsageError(f"{_flag(name)} must be at least {least}; got {value}.")
     rate = given.get("learning_rate", 1.0)
     if not (rate > 0 and math.isfinite(rate)):
         raise UsageError(f"--learning-rate must be above 0; got {rate}.")
+    check_architecture(given.get("model", DEFAULTS["model"]))
+    if "dataset" in given:
+        check_dataset(given["dataset"])
+        if Path(given["dataset"]).is_file():
+            given["dataset"] = str(Path(given["dataset"]).resolve())
+    return given
 
 
 def _flag(name: str) -> str:
