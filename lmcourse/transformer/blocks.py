@@ -141,7 +141,14 @@ class TransformerBlock(keras.layers.Layer):
         seen = []
 
         def attend(y: Any) -> Any:
-            y, weights = self.attention(y, mask, *places, return_weights=True, training=training)
+            y, weights = self.attention(
+                y,
+                mask=mask,  # by name: where it is None, Keras looks for a mask that y carries, and hands it on by name
+                rotation=places.rotation,
+                bias=places.bias,
+                return_weights=True,
+                training=training,
+            )
             seen.append(weights)
             return y
 
@@ -514,7 +521,7 @@ def check_rows(x: Any) -> None:
 
 def normal(config: StackConfig) -> keras.initializers.Initializer:
     """Return the initializer of the matrices."""
-    return keras.initializers.RandomNormal(stddev=config.initializer_stddev)
+    return keras.initializers.RandomNormal(stddev=config.stddev)
 
 
 def residual_normal(config: StackConfig) -> keras.initializers.Initializer:
@@ -524,4 +531,4 @@ def residual_normal(config: StackConfig) -> keras.initializers.Initializer:
 
     Reference: Radford et al. 2019, "Language models are unsupervised multitask learners", section 2.3.
     """
-    return keras.initializers.RandomNormal(stddev=config.initializer_stddev * (2 * config.depth) ** -0.5)
+    return keras.initializers.RandomNormal(stddev=config.stddev * (2 * config.depth) ** -0.5)
