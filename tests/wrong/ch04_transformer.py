@@ -126,6 +126,18 @@ def layer_norm__mean_left_in(x, scale, shift, epsilon=1e-5):
     return x / np.sqrt(x.var(axis=-1, keepdims=True) + epsilon) * scale + shift
 
 
+@wrong("4.2", caught_by="test_each_vector_has_mean_zero")
+def layer_norm__over_the_third_axis(x, scale, shift, epsilon=1e-5):
+    return (x - x.mean(axis=2, keepdims=True)) / np.sqrt(
+        x.var(axis=2, keepdims=True) + epsilon
+    ) * scale + shift
+
+
+@wrong("4.2", caught_by="test_each_vector_has_mean_zero")
+def layer_norm__axis_not_kept(x, scale, shift, epsilon=1e-5):
+    return (x - x.mean(axis=-1)) / np.sqrt(x.var(axis=-1) + epsilon) * scale + shift
+
+
 @wrong("4.2", caught_by="test_each_vector_has_variance_one")
 def layer_norm__divided_by_one_less(x, scale, shift, epsilon=1e-5):
     variance = x.var(axis=-1, keepdims=True, ddof=1)
@@ -434,6 +446,11 @@ def decoder_batch__weights_forgotten(rows, start_id, end_id, pad_id):
 def decoder_batch__ids_as_floats(rows, start_id, end_id, pad_id):
     inputs, targets, weights = decoder_batch__of_lists(rows, start_id, end_id, pad_id)
     return inputs.astype(float), targets.astype(float), weights
+
+
+@wrong("4.5", caught_by="test_each_input_is_the_token_before_its_target")
+def decoder_batch__starting_with_the_end(rows, start_id, end_id, pad_id):
+    return decoder_batch__of_lists(rows, end_id, end_id, pad_id)
 
 
 @wrong("4.5", caught_by="test_each_input_is_the_token_before_its_target")

@@ -91,7 +91,7 @@ def test_a_pair_of_columns_shares_its_angle(sinusoidal_encoding):
 )
 def test_the_length_changes_no_position(sinusoidal_encoding):
     short, long = sinusoidal_encoding(3, 8), sinusoidal_encoding(50, 8)
-    assert_close(short, np.asarray(long)[:3], "the encoding of 3 positions, compared with the first 3 of 50,")
+    assert_close(short, np.asarray(long)[:3], "3 positions, encoded as the first of 50")
 
 
 @exercise(
@@ -122,9 +122,11 @@ ONES, ZEROS = np.ones(8), np.zeros(8)
     "is 0. Over which axis do you average, and do you keep the axis?",
 )
 def test_each_vector_has_mean_zero(layer_norm):
-    normed = layer_norm(WIDE.copy(), ONES, ZEROS)
-    assert_shape(normed, (2, 3, 8), "layer_norm's output")
-    assert_close(np.asarray(normed).mean(axis=-1), np.zeros((2, 3)), "the means of the vectors", atol=1e-7)
+    for x in (WIDE, WIDE[0], WIDE[0, 0]):
+        normed = layer_norm(x.copy(), ONES, ZEROS)
+        assert_shape(normed, x.shape, "layer_norm's output")
+        means, zeros = np.asarray(normed).mean(axis=-1), np.zeros(x.shape[:-1])
+        assert_close(means, zeros, f"the means of vectors in an array {x.shape}", atol=1e-7)
 
 
 @exercise(
@@ -373,10 +375,13 @@ def test_the_batch_is_three_arrays_one_longer_than_the_longest_row(decoder_batch
     "copy: it reads the token before, at first the start.",
 )
 def test_each_input_is_the_token_before_its_target(decoder_batch):
-    inputs, _, _ = _decoder_batch(decoder_batch, ROWS, 1, 2, 0)
-    for b, row in enumerate(ROWS):
-        read = inputs[b, : len(row) + 1].tolist()
-        assert_equal(read, [1, *row], f"the inputs of the row {row} with start_id=1, up to its end")
+    for ids in ((1, 2, 0), (30, 40, 50)):
+        inputs, _, _ = _decoder_batch(decoder_batch, ROWS, *ids)
+        for b, row in enumerate(ROWS):
+            read = inputs[b, : len(row) + 1].tolist()
+            assert_equal(
+                read, [ids[0], *row], f"the inputs of the row {row} with start_id={ids[0]}, up to its end"
+            )
 
 
 @exercise(
@@ -385,9 +390,10 @@ def test_each_input_is_the_token_before_its_target(decoder_batch):
     hint="the targets are the row, at once after it the end, and only then padding, as often as is needed.",
 )
 def test_the_end_follows_the_last_token(decoder_batch):
-    _, targets, _ = _decoder_batch(decoder_batch, ROWS, 1, 2, 0)
-    expected = [[7, 8, 9, 2], [4, 2, 0, 0], [5, 6, 2, 0]]
-    assert_equal(targets.tolist(), expected, "the targets with end_id=2 and pad_id=0")
+    for start, end, pad in ((1, 2, 0), (30, 40, 50)):
+        _, targets, _ = _decoder_batch(decoder_batch, ROWS, start, end, pad)
+        expected = [[7, 8, 9, end], [4, end, pad, pad], [5, 6, end, pad]]
+        assert_equal(targets.tolist(), expected, f"the targets with end_id={end} and pad_id={pad}")
 
 
 @exercise(
@@ -660,10 +666,10 @@ IDS = np.array([[1, 11, 12, 13, 14, 15, 2, 0], [1, 16, 17, 18, 19, 20, 21, 2]])
 SPECIAL = [0, 1, 2, 3]
 
 
-def _masked(answer, choice, fate, rate=0.15, ids=IDS):
+def _masked(answer, choice, fate, *, rate=0.15, ids=IDS, mask_id=3):
     random_ids = np.arange(100, 100 + ids.size).reshape(ids.shape)
     parts = _are(
-        answer(ids.copy(), [*SPECIAL], choice.copy(), fate.copy(), random_ids, 3, rate),
+        answer(ids.copy(), [*SPECIAL], choice.copy(), fate.copy(), random_ids, mask_id, rate),
         "inputs",
         "targets",
         "weights",
@@ -682,14 +688,11 @@ def _masked(answer, choice, fate, rate=0.15, ids=IDS):
 def test_tokens_are_chosen_by_the_rate(masked_batch):
     ids = np.arange(10, 26).reshape(2, 8)
     choice, fate = _uniform(2, 8), np.full((2, 8), 0.5)
-    for rate in (0.15, 0.4):
-        inputs = _masked(masked_batch, choice, fate, rate, ids)[0]
-        expected = [
-            [3 if c < rate else i for i, c in zip(*row, strict=True)] for row in zip(ids, choice, strict=True)
-        ]
-        assert_equal(
-            inputs.tolist(), np.array(expected).tolist(), f"the inputs where all fates are 0.5, rate={rate}"
-        )
+    for rate, mask_id in ((0.15, 3), (0.4, 2)):
+        inputs = _masked(masked_batch, choice, fate, rate=rate, ids=ids, mask_id=mask_id)[0]
+        expected = [mask_id if c < rate else i for i, c in zip(ids.flat, choice.flat, strict=True)]
+        what = f"the inputs where all fates are 0.5, rate={rate}, mask_id={mask_id}"
+        assert_equal(inputs, np.reshape(expected, (2, 8)), what)
 
 
 @exercise(
@@ -1074,7 +1077,7 @@ def test_rows_stay_in_their_head(unpermute):
     for heads, width in ((1, 8), (3, 4), (2, 12)):
         weight = _random(heads * width, 5)
         result = unpermute(weight.copy(), heads)
-        assert_shape(result, weight.shape, f"the weight of {heads} heads of {width}")
+        assert_shape(result, weight.shape, f"the weight with H, K = {heads}, {width}")
         for head in np.arange(heads) * width:
             before = sorted(map(tuple, weight[head : head + width]))
             after = sorted(map(tuple, np.asarray(result)[head : head + width]))
@@ -1119,7 +1122,7 @@ def test_permute_is_the_way_back(permute):
         for head, i, second in np.ndindex(heads, width // 2, 2):
             expected[head * width + 2 * i + second] = weight[head * width + i + second * (width // 2)]
         assert_close(
-            permute(weight.copy(), heads), expected, f"the file's weight of {heads} heads of {width}"
+            permute(weight.copy(), heads), expected, f"the file's weight with H, K = {heads}, {width}"
         )
 
 
@@ -1139,7 +1142,8 @@ def _shapes(answer):
         for name, number in shape.items():
             if not isinstance(number, int | np.integer) or number < 1:
                 raise CheckFailure("an int of at least 1", f"{number!r:.40}", f'for "{name}"')
-        width, depth, heads = (int(shape[name]) for name in ("width", "depth", "num_heads"))
+        shape = {name: int(shape[name]) for name in ("width", "depth", "num_heads")}
+        width, depth, heads = shape.values()
         what = f"with a budget of {budget:,}, V = {vocabulary}, T = {length}, for {shape}"
         count = (vocabulary + length + 2) * width + depth * _in_a_gpt_block(width, 4 * width)
         yield what, budget, count, width, depth, heads
