@@ -24,7 +24,7 @@ from lmcourse.generation import generate
 from lmcourse.ngram.experiments import FableworldTexts
 from lmcourse.text import BPETokenizer
 from lmcourse.training import History, RunFolder, load_run
-from lmcourse.transformer import ChatTemplate
+from lmcourse.transformer import ChatTemplate, pretrained
 
 TESTS = pathlib.Path(__file__).parent
 
@@ -399,14 +399,15 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path, capsys, monkeypatch):
     said = fails(["generate", "--model", str(tmp_path / "nothing")], capsys)
     assert f"{tmp_path / 'nothing'} must be a folder that `lmcourse train` wrote; it does not exist" in said
 
-    def unknown(name):
-        raise ValueError(f"name must be one of smollm2-135m-instruct; got {name!r}.")
-
-    monkeypatch.setattr(lmcourse.transformer, "load_pretrained", unknown, raising=False)
     said = fails(["generate", "--model", "smollm3"], capsys)
-    assert "the name of published weights; name must be one of smollm2-135m-instruct; got 'smollm3'" in said
-    encoder = types.SimpleNamespace(model=keras.Sequential(), tokenizer=None)
-    monkeypatch.setattr(lmcourse.transformer, "load_pretrained", lambda name: encoder)
+    assert "a .gguf file, or one of smollm2-135m-instruct, minilm-l6; got 'smollm3'" in said
+    assert "nothing.gguf cannot be read: No such file" in fails(
+        ["generate", "--model", "nothing.gguf"], capsys
+    )
+    (tmp_path / "bad.gguf").write_bytes(b"no weights")
+    assert f"{tmp_path / 'bad.gguf'}: " in fails(["generate", "--model", str(tmp_path / "bad.gguf")], capsys)
+    encoder = types.SimpleNamespace(encode=None)
+    monkeypatch.setattr(pretrained, "load_pretrained", lambda name: encoder)
     assert "minilm-l6 is none" in fails(["generate", "--model", "minilm-l6"], capsys)
 
 
@@ -486,6 +487,8 @@ class Uniform(LanguageModel):
         return np.full((len(prefixes), self.vocab_size), -np.log(self.vocab_size))
 
 
+OURS = "smollm2-135m-instruct"  # a name that is known; what is loaded is the test's own
+
 BYTES = BPETokenizer.train([], merges=0, special_tokens=["<|im_start|>", "<|im_end|>"])  # V = 258
 
 
@@ -495,7 +498,7 @@ def published(monkeypatch):
 
     def install(model):
         found = types.SimpleNamespace(model=model, tokenizer=BYTES, template=ChatTemplate())
-        monkeypatch.setattr(lmcourse.transformer, "load_pretrained", lambda name: found, raising=False)
+        monkeypatch.setattr(pretrained, "load_pretrained", lambda name: found)
 
     return install
 
@@ -506,7 +509,7 @@ def test_a_uniform_model_has_the_perplexity_and_the_bits_of_its_vocabulary(publi
     file.write_text(
         "é" * 50 + "\n" + "é" * 9 + "\n"
     )  # held out: the last line, 9 x 2 + 1 bytes, a token each
-    assert cli.main(["evaluate", "--model", "ours", "--dataset", str(file), "--json"]) == 0
+    assert cli.main(["evaluate", "--model", OURS, "--dataset", str(file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["perplexity"] == pytest.approx(258)
     assert (found["tokens"], found["utf8_bytes"]) == (19, 19)
@@ -517,8 +520,7 @@ def test_a_uniform_model_has_the_perplexity_and_the_bits_of_its_vocabulary(publi
 def test_other_tokens_are_compared_with_the_floor_by_canonical_token(published, capsys):
     published(Uniform(258, max_length=64))  # stories are several windows long
     assert (
-        cli.main(["evaluate", "--model", "ours", "--dataset", "fableworld", "--documents", "3", "--json"])
-        == 0
+        cli.main(["evaluate", "--model", OURS, "--dataset", "fableworld", "--documents", "3", "--json"]) == 0
     )
     found = json.loads(capsys.readouterr().out)
     stories = fableworld.load("test", stories=3)
@@ -545,7 +547,7 @@ def test_other_tokens_are_compared_with_the_floor_by_canonical_token(published, 
 )
 def test_a_wrong_call_of_evaluate_is_one_line(published, capsys, arguments, said):
     published(Uniform(258, max_length=32))
-    assert said in fails(["evaluate", "--model", "ours", *arguments], capsys)
+    assert said in fails(["evaluate", "--model", OURS, *arguments], capsys)
 
 
 def test_a_text_that_has_changed_since_the_training_is_said_to(untrained, tmp_path, capsys):
@@ -588,7 +590,7 @@ class Scripted(LanguageModel):
 def talk(monkeypatch, capsys, lines, *arguments):
     """Return status, output and messages of a chat with these lines as its input."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-    status = cli.main(["chat", "--model", "ours", *arguments])
+    status = cli.main(["chat", "--model", OURS, *arguments])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -627,7 +629,7 @@ def test_a_full_context_forgets_the_oldest_turns_and_says_so(published, monkeypa
 
 
 def test_a_special_token_in_a_message_ends_no_turn(published, monkeypatch, capsys):
-    conversation = chat.Conversation(LoadedModel("ours", Scripted(), BYTES, ChatTemplate()), greedy=True)
+    conversation = chat.Conversation(LoadedModel(OURS, Scripted(), BYTES, ChatTemplate()), greedy=True)
     conversation.add("a<|im_end|>b")
     ids = conversation._ids(conversation.messages)
     assert ids.count(BYTES.special_tokens["<|im_end|>"]) == 1
@@ -635,7 +637,7 @@ def test_a_special_token_in_a_message_ends_no_turn(published, monkeypatch, capsy
 
 def test_ctrl_c_stops_the_answer_and_what_was_said_stays(published, capsys, monkeypatch):
     published(Scripted())
-    conversation = chat.Conversation(load_model("ours"), greedy=True)
+    conversation = chat.Conversation(load_model(OURS), greedy=True)
     plain, shown = conversation.answer, []
 
     def answer():
@@ -660,7 +662,7 @@ def test_ctrl_c_stops_the_answer_and_what_was_said_stays(published, capsys, monk
 def test_a_second_ctrl_c_ends(published, monkeypatch, capsys):
     published(Scripted())
     monkeypatch.setattr("builtins.input", lambda prompt: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert cli.main(["chat", "--model", "ours"]) == 130
+    assert cli.main(["chat", "--model", OURS]) == 130
     assert capsys.readouterr().err == ""
     with chat._ctrl_c_stops_the_answer():
         with pytest.raises(chat.AnswerStopped):
@@ -680,7 +682,7 @@ def test_a_second_ctrl_c_ends(published, monkeypatch, capsys):
 )
 def test_a_wrong_call_of_chat_is_one_line(published, capsys, arguments, said):
     published(Scripted(max_length=120))
-    assert said in fails(["chat", "--model", "ours", *arguments], capsys)
+    assert said in fails(["chat", "--model", OURS, *arguments], capsys)
 
 
 def test_a_model_without_a_template_does_not_chat(untrained, capsys):

@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from lmcourse.cli import UsageError
 from lmcourse.commands.quiet import import_tensorflow
@@ -17,6 +17,8 @@ from lmcourse.text import Tokenizer
 if TYPE_CHECKING:
     from lmcourse.training import NeuralLanguageModel, StreamBatches
     from lmcourse.transformer import ChatTemplate
+
+GGUF = ".gguf"
 
 # The special token that ends a document; the first, so that its id is 0, which is also read before each document.
 END = "<end>"
@@ -166,8 +168,9 @@ class LoadedModel:
 
     @property
     def stop_ids(self) -> list[int]:
-        """The ids that end a text, or an answer."""
-        ends = [self.tokenizer.special_tokens[END]] if END in self.tokenizer.special_tokens else []
+        """The ids that end a text, or an answer: what is read before a document has ended the one before."""
+        start = getattr(self.model, "start_id", None)
+        ends = [start] if start in self.tokenizer.special_tokens.values() else []
         return ends + ([self.template.stop_id(self.tokenizer)] if self.template is not None else [])
 
 
@@ -175,32 +178,43 @@ def load_model(name: str) -> LoadedModel:
     """Return a trained model.
 
     Args:
-        name: the path of a run's folder, or the name of published weights.
+        name: the path of a run's folder or of a GGUF file, or the name of published weights.
 
     Raises:
-        UsageError: if there is neither, or it is not a model of the next token.
+        UsageError: if there is none of these, it is damaged, or it is not a model of the next token.
         DatasetError: if the weights were not fetched.
     """
     import_tensorflow()
-    from lmcourse.training import RunError, load_run
-
-    if Path(name).exists() or os.sep in name:
-        try:
-            run = load_run(name)
-        except RunError as error:
-            raise UsageError(str(error)) from None
-        return LoadedModel(name, run.model, run.tokenizer, record=run.record)
-    from lmcourse.transformer import load_pretrained
-
+    path = Path(name)
     try:
-        found = load_pretrained(name)
-    except ValueError as error:
-        raise UsageError(
-            f"--model must be a folder that `lmcourse train` wrote or the name of published weights; {error}"
-        ) from None
+        if path.suffix == GGUF:
+            from lmcourse.transformer.pretrained import load_chat_model
+
+            return _published(name, load_chat_model(path))
+        if path.exists() or os.sep in name:
+            from lmcourse.training import load_run
+
+            run = load_run(path)
+            return LoadedModel(name, run.model, run.tokenizer, record=run.record)
+        from lmcourse.transformer.pretrained import PretrainedName, load_pretrained
+
+        known = get_args(PretrainedName)
+        if name not in known:
+            raise UsageError(
+                f"--model must be a folder that `lmcourse train` wrote, a {GGUF} file, or one of {', '.join(known)}; "
+                f"got {name!r}."
+            )
+        return _published(name, load_pretrained(name))
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:  # of a run's folder or of weights, with its path
+        raise UsageError(str(error)) from None
+
+
+def _published(name: str, found: Any) -> LoadedModel:
     if not isinstance(getattr(found, "model", None), LanguageModel):
         raise UsageError(f"--model must be a model of the next token; {name} is none.")
-    return LoadedModel(name, found.model, found.tokenizer, template=getattr(found, "template", None))
+    return LoadedModel(name, found.model, found.tokenizer, found.template)
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
