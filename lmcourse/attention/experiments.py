@@ -5,20 +5,22 @@ learn from English to French on passages of one to three sentences, and on Jupyt
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import sacrebleu
 
 from lmcourse.attention.copying import copying_heads
 from lmcourse.attention.language_model import AttentionLanguageModel
 from lmcourse.attention.pairs import PairBatches, score_translations
 from lmcourse.attention.seq2seq import Seq2Seq
+from lmcourse.attention.translation_model import TranslationModel
 from lmcourse.datasets import fableworld, load_interface_strings
 from lmcourse.ngram.experiments import FableworldTexts
 from lmcourse.results import Experiment, Measurement
 from lmcourse.text import BPETokenizer
-from lmcourse.training import DocumentBatches, fit, scheduled_adam
+from lmcourse.training import DocumentBatches, History, fit, scheduled_adam
 
 # Stories whose passages are translated, and those whose names show what the heads look at.
 TEST_STORIES = 40
@@ -68,37 +70,64 @@ def measure_translation(
     seed: int,
     *,
     attention: str,
-    stories: int,
-    sentences: Sequence[int],
     steps: int,
     batch_size: int,
     learning_rate: float,
-    test_stories: int = TEST_STORIES,
+    language: str = "fr",
+    stories: int,
+    sentences: Sequence[int],
     **settings: Any,
 ) -> Measurement:
-    """Train a translator from English to French on Fableworld's passages, and measure it by their length.
-
-    A greedy translation counts as a match if it is the target word for word, and as right if it is any of the right
-    translations: the target chose among synonyms by chance, so that matches have a ceiling and right ones have none.
+    """Train an LSTM translator from English on Fableworld's passages, and measure it; see `measure_translator`.
 
     Args:
-        seed: of the training stories, the weights and the order; the test stories are always the same.
+        seed: of the training stories, the weights and the order.
         attention: of the `Seq2Seq`.
-        stories: how many to train on.
-        sentences: the lengths of passages, in sentences; each story is cut in every one of these ways.
         steps: of training.
         batch_size: passages in a batch.
         learning_rate: the largest of the schedule's.
-        test_stories: how many to translate.
+        language: "fr" or "zh".
+        stories: how many to train on.
+        sentences: the lengths of passages, in sentences.
         **settings: of the `Seq2Seq`.
     """
+
+    def train(source_vocab: int, target_vocab: int, pairs: Sequence) -> tuple[Seq2Seq, History]:
+        model = Seq2Seq(source_vocab, target_vocab, attention=attention, **settings)
+        return model, _train(model, pairs, steps, batch_size, learning_rate, seed)
+
+    return measure_translator(seed, train, language=language, stories=stories, sentences=sentences)
+
+
+def measure_translator(
+    seed: int,
+    train: Callable[[int, int, Sequence], tuple[TranslationModel, History]],
+    *,
+    language: str,
+    stories: int,
+    sentences: Sequence[int],
+    test_stories: int = TEST_STORIES,
+) -> Measurement:
+    """Let a translator learn from English passages and their translations, and measure it by their length.
+
+    A greedy translation counts as a match if it is the target word for word, and as right if it is any of the right
+    translations: the target chose among synonyms by chance, so that matches have a ceiling and right ones have none.
+    BLEU, too, compares with that one target.
+
+    Args:
+        seed: of the training stories; the test stories are always the same.
+        train: from the sizes of the vocabularies and the pairs of ids to a trained model and what happened.
+        language: "fr" or "zh".
+        stories: how many to train on.
+        sentences: the lengths of passages, in sentences; each story is cut in every one of these ways.
+        test_stories: how many to translate.
+    """
     keras.utils.set_random_seed(seed)
-    source, target = fableworld.FableTokenizer("en"), fableworld.FableTokenizer("fr")
-    train = fableworld.parallel("train", stories=stories, seed=seed)
-    test = fableworld.parallel("test", stories=test_stories)
-    pairs = [pair for length in sentences for pair in passage_ids(train, length, source, target)]
-    model = Seq2Seq(source.vocab_size, target.vocab_size, attention=attention, **settings)
-    history = _train(model, pairs, steps, batch_size, learning_rate, seed)
+    source, target = fableworld.FableTokenizer("en"), fableworld.FableTokenizer(language)
+    told = fableworld.parallel("train", target=language, stories=stories, seed=seed)
+    test = fableworld.parallel("test", target=language, stories=test_stories)
+    pairs = [pair for length in sentences for pair in passage_ids(told, length, source, target)]
+    model, history = train(source.vocab_size, target.vocab_size, pairs)
     metrics = {
         "parameters": model.count_params(),
         "training_loss_nats_per_token": float(history.smoothed()[-1]),
@@ -115,9 +144,26 @@ def measure_translation(
             f"right_translations_{length}": right.exact_match,
             f"token_accuracy_{length}": matched.token_accuracy,
             f"nats_per_token_{length}": matched.nats_per_token,
+            f"bleu_{length}": bleu(model, passages, target),
         }
-    told = "\n".join(story.text for pair in (*train, *test) for story in (pair.source, pair.target))
-    return Measurement(metrics, hashlib.sha256(told.encode()).hexdigest())
+    texts = "\n".join(story.text for pair in (*told, *test) for story in (pair.source, pair.target))
+    return Measurement(metrics, hashlib.sha256(texts.encode()).hexdigest())
+
+
+def bleu(
+    model: TranslationModel,
+    passages: Sequence[tuple[Sequence[int], Sequence[int]]],
+    target: fableworld.FableTokenizer,
+) -> float:
+    """Return the BLEU of greedy translations against their targets, from 0 to 100.
+
+    Computed by sacrebleu on the written texts, as published scores are: with its tokenizer of the language.
+    """
+    written = [
+        target.decode(_without_end(ids)) for ids in model.translate([source for source, _ in passages])
+    ]
+    meant = [target.decode(_without_end(ids)) for _, ids in passages]
+    return sacrebleu.corpus_bleu(written, [meant], tokenize="zh" if target.language == "zh" else "13a").score
 
 
 def measure_interface(
@@ -196,11 +242,18 @@ def right_translations(
     return [
         {
             tuple(target.ids_of(tokens))
-            for tokens in fableworld.translations(pair.source, first=first, sentences=sentences)
+            for tokens in fableworld.translations(
+                pair.source, target.language, first=first, sentences=sentences
+            )
         }
         for pair in pairs
         for first in range(0, len(pair.source.sentence_stops), sentences)
     ]
+
+
+def _without_end(ids: Sequence[int]) -> list[int]:
+    """Return ids without the end token, which is 0."""
+    return [token for token in ids if token]
 
 
 def _train(
@@ -220,7 +273,7 @@ def _fableworld(name: str, **settings: Any) -> Experiment:
     return Experiment(measure_fableworld, name, "fableworld", seeds=(0, 1, 2), settings=settings)
 
 
-def _translation(name: str, attention: str) -> Experiment:
+def _translation(name: str, attention: str, **more: Any) -> Experiment:
     settings = {
         "attention": attention,
         "stories": 2_000,
@@ -230,6 +283,7 @@ def _translation(name: str, attention: str) -> Experiment:
         "learning_rate": 1e-2,
         "units": 96,
         "embedding_dim": 64,
+        **more,
     }
     return Experiment(measure_translation, name, "fableworld", seeds=(0, 1, 2), settings=settings)
 
@@ -253,6 +307,9 @@ EXPERIMENTS = {
     "translation-none": _translation("Seq2seq LSTM, English to French", "none"),
     "translation-bahdanau": _translation("Seq2seq LSTM + Bahdanau attention, English to French", "bahdanau"),
     "translation-luong": _translation("Seq2seq LSTM + Luong attention, English to French", "luong"),
+    "translation-bahdanau-zh": _translation(
+        "Seq2seq LSTM + Bahdanau attention, English to Chinese", "bahdanau", language="zh"
+    ),
     "interface-none": _interface("Seq2seq LSTM, English to French", "none"),
     "interface-luong": _interface("Seq2seq LSTM + Luong attention, English to French", "luong"),
 }
