@@ -12,7 +12,7 @@ from lmcourse.attention import AttentionSize
 from lmcourse.core import check_positive
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "swiglu"]
-Norm = Literal["layer", "rms"]
+Norm = Literal["layer", "rms", "none"]
 Positions = Literal["none", "sinusoidal", "learned", "rotary", "alibi"]
 Pairing = Literal["half", "interleaved"]
 
@@ -31,7 +31,7 @@ class StackConfig:
         head_dim: K; D / H by default.
         hidden_dim: F; 4 D by default.
         activation: of the feed-forward network: "relu", "gelu" (exact), "gelu_tanh" (its approximation) or "swiglu".
-        norm: "layer" or "rms".
+        norm: "layer", "rms", or "none" to see what happens without.
         norm_first: whether each sublayer reads normalised inputs (pre-norm), or its sum with them is normalised after
             it (post-norm, as in the paper of 2017). Pre-norm ends in one norm more.
         norm_epsilon: what keeps a norm from dividing by zero.
@@ -146,7 +146,7 @@ class StackConfig:
     @property
     def norm_parameters(self) -> int:
         """The parameters of one norm: a scale, and for a layer norm an offset."""
-        return self.width * (2 if self.norm == "layer" else 1)
+        return self.width * {"layer": 2, "rms": 1, "none": 0}[self.norm]
 
     def parameters(self) -> dict[str, int]:
         """Return the parameters of each part."""

@@ -88,6 +88,9 @@ class RMSNorm(_Norm):
         return ops.cast(normalised * ops.cast(self.scale, "float32"), self.compute_dtype)
 
 
+NORMS = {"layer": LayerNorm, "rms": RMSNorm}
+
+
 def make_norm(norm: Norm, epsilon: float, **kwargs: Any) -> keras.layers.Layer:
-    """Return a norm by its name in a config: "layer" or "rms"."""
-    return {"layer": LayerNorm, "rms": RMSNorm}[norm](epsilon, **kwargs)
+    """Return a norm by its name in a config: "layer" or "rms", or for "none" a layer that changes nothing."""
+    return keras.layers.Identity(**kwargs) if norm == "none" else NORMS[norm](epsilon, **kwargs)
