@@ -199,7 +199,8 @@ def _print_tables(measures: Measures, title: str) -> None:
     from rich.table import Table
 
     console, score = Console(), measures.score
-    whole = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    console.print(title, style="bold", soft_wrap=True)
+    whole = Table(show_header=False, box=None, pad_edge=False)
     rows = [
         ("tokens", f"{score.tokens:,}"),
         ("bytes of UTF-8", f"{score.utf8_bytes:,}"),
@@ -217,16 +218,16 @@ def _print_tables(measures: Measures, title: str) -> None:
     console.print(whole)
     if not measures.by_label:
         return
-    table = Table(title="\nBy phenomenon, bits a token", title_justify="left", box=None, pad_edge=False)
+    console.print("\nBits a token, by phenomenon", style="bold")
+    table = Table(box=None, pad_edge=False)
     table.add_column("at tokens of")
-    for heading in ("tokens", "floor", "model", "excess", "of the whole"):
+    for heading in ("tokens", "floor", "model", "excess", "excess, shared by all tokens"):
         table.add_column(heading, justify="right")
     for label, found in measures.by_label.items():
         excess = found.model_bits - found.floor_bits
         numbers = (found.floor_bits, found.model_bits, excess, found.excess_share)
         table.add_row(label, f"{found.tokens:,}", *(f"{number:.3f}" for number in numbers))
     console.print(table)
-    console.print("excess: model - floor. Of the whole: the excess shared among all tokens of the text.")
 
 
 def _note_other_text(loaded: LoadedModel, dataset: str, texts: HeldOutTexts) -> None:
