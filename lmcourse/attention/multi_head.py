@@ -188,7 +188,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """
         scores = self._ungroup(dot_product_scores(self._group(query), key))  # (B, H, T, S)
         if bias is not None:
-            scores = ops.cast(scores, "float32") + bias
+            scores = ops.cast(scores, "float32") + ops.cast(bias, "float32")
         weights = ops.cast(masked_softmax(scores, mask), self.compute_dtype)
         kept = self.dropout_layer(weights, training=training) if self.dropout else weights
         return self._ungroup(mix(self._group(kept), value)), weights

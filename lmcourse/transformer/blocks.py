@@ -17,6 +17,10 @@ from lmcourse.transformer.norms import make_norm
 from lmcourse.transformer.positions import alibi_bias, rotary_angles
 from lmcourse.transformer.self_attention import SelfAttention
 
+# Keras would round what is handed to a layer of half precision: bfloat16 has eight bits, and what ALiBi adds for a
+# distance of 257 would be that for 256. Each matrix rounds its own inputs.
+KEEP_PRECISION = {"autocast": False}
+
 
 class Cache(NamedTuple):
     """What a decoder remembers of the tokens it has read, so that it never reads one twice.
@@ -81,7 +85,7 @@ class TransformerBlock(keras.layers.Layer):
     """
 
     def __init__(self, config: StackConfig | Mapping, cross_attention: bool = False, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**KEEP_PRECISION, **kwargs)
         self.config = config = as_stack(config)
         self.supports_masking = True
         self.attention_norm, self.attention = self._norm("attention_norm"), self._self_attention()
@@ -123,7 +127,8 @@ class TransformerBlock(keras.layers.Layer):
         Args:
             x: float tensor of shape (B, T, D).
             memory: float tensor of shape (B, S, D), for cross-attention, or what `project_memory` made of it.
-            mask: bool tensor broadcastable to (B, H, T, T); True where attending is allowed.
+            mask: bool tensor broadcastable to (B, H, T, T); True where attending is allowed. By default the mask of
+                padding that x carries, if there is one.
             memory_mask: bool tensor of shape (B, S), False on the memory's padding.
             places: what the positions add to attention.
             return_weights: whether to return the weights of the attention, too.
@@ -138,12 +143,14 @@ class TransformerBlock(keras.layers.Layer):
         """
         if len(x.shape) != 3:
             raise ValueError(f"x must have shape (B, T, D); got {tuple(x.shape)}.")
+        mask = _of_pairs(mask, x)
+        x = ops.cast(x, self.compute_dtype)
         seen = []
 
         def attend(y: Any) -> Any:
             y, weights = self.attention(
                 y,
-                mask=mask,  # by name: where it is None, Keras looks for a mask that y carries, and hands it on by name
+                mask=mask,  # by name, as Keras hands one on where it is None
                 rotation=places.rotation,
                 bias=places.bias,
                 return_weights=True,
@@ -190,6 +197,10 @@ class TransformerBlock(keras.layers.Layer):
             return x + self.drop(sublayer(norm(x)), training=training)
         return norm(x + self.drop(sublayer(x), training=training))
 
+    def compute_mask(self, x: Any, previous_mask: Any | None = None) -> Any | None:
+        """Return the mask that the result carries: that of x, of positions, not the call's, which is of pairs."""
+        return getattr(x, "_keras_mask", None)
+
     def compute_output_shape(self, x_shape: tuple, memory_shape: tuple | None = None) -> tuple:
         """Return (B, T, D)."""
         return x_shape
@@ -222,6 +233,8 @@ class TransformerBlock(keras.layers.Layer):
         if self.cross_attention is not None:
             if memory is None:
                 raise ValueError("memory must be given to a block with cross-attention; got None.")
+            if not isinstance(memory, tuple) and len(memory.shape) != 3:
+                raise ValueError(f"memory must have shape (B, S, D); got {tuple(memory.shape)}.")
             keys, values = memory if isinstance(memory, tuple) else self.project_memory(memory)
             # Where none is given Keras looks for the masks of keys and values, and hands on a tuple of None.
             mask = None if isinstance(memory_mask, tuple) else memory_mask
@@ -257,6 +270,7 @@ class TransformerBlock(keras.layers.Layer):
             "kernel_initializer": normal(config),
             "output_initializer": residual_normal(config),
             "dtype": self.dtype_policy,
+            **KEEP_PRECISION,
         }
 
 
@@ -511,6 +525,14 @@ def as_stack(config: StackConfig | Mapping) -> StackConfig:
         config = config.to_dict()
     known = StackConfig.__dataclass_fields__
     return StackConfig.from_dict({name: value for name, value in dict(config).items() if name in known})
+
+
+def _of_pairs(mask: Any | None, x: Any) -> Any | None:
+    """Return the mask of a call, or else the one that x carries, (B, T), as one of pairs, (B, 1, 1, T)."""
+    carried = getattr(x, "_keras_mask", None)
+    if carried is not None and (mask is None or mask is carried):  # Keras may have handed it on
+        return ops.cast(carried, "bool")[:, None, None, :]
+    return mask
 
 
 def check_rows(x: Any) -> None:

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from lmcourse.core import check_positive
+from lmcourse.core import check_ids, check_positive
 from lmcourse.transformer.blocks import as_stack, normal
 from lmcourse.transformer.config import StackConfig
 from lmcourse.transformer.positions import sinusoidal_encoding
@@ -28,7 +28,8 @@ class TokenEmbedding(keras.layers.Layer):
             is √(D/2), vectors of length one would be lost.
 
     Raises:
-        ValueError: if a size is below 1; in a call, if ids is not (B, T) or longer than max_length.
+        ValueError: if a size is below 1; in a call, if ids is not (B, T) or longer than max_length, or (outside a
+            graph, where the values are known) holds a number that is no id.
 
     Example:
         >>> layer = TokenEmbedding(10, 4, StackConfig(width=8, depth=1, num_heads=2, positions="learned"))
@@ -85,6 +86,8 @@ class TokenEmbedding(keras.layers.Layer):
         """
         ids = ops.cast(ids, "int32")
         self._check_shape(ids.shape)
+        if not tf.is_symbolic_tensor(ids):
+            check_ids(ids.numpy(), self.vocab_size)
         embedded = ops.cast(ops.take(self.embeddings, ids, axis=0), self.compute_dtype)  # (B, T, D)
         if self.scale:
             embedded = embedded * self.config.width**0.5
