@@ -6,6 +6,7 @@ Letters: `D` width, `F` width of the feed-forward network, `H` heads, `G` heads 
 
 import dataclasses
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from lmcourse.attention import AttentionSize
@@ -71,8 +72,8 @@ class StackConfig:
     initializer_stddev: float | None = None
 
     def __post_init__(self):
-        sizes = ("width", "depth", "num_heads", "num_kv_heads", "head_dim", "hidden_dim")
-        check_positive(**{name: getattr(self, name) for name in sizes})
+        self._check_sizes("width", "depth", "num_heads")
+        self._check_sizes("num_kv_heads", "head_dim", "hidden_dim", optional=True)
         choices = {"activation": Activation, "norm": Norm, "positions": Positions, "rotary_pairing": Pairing}
         for name, choice in choices.items():
             if getattr(self, name) not in get_args(choice):
@@ -89,11 +90,16 @@ class StackConfig:
             raise ValueError(
                 f"head_dim must be even for rotary positions, which turn pairs; got {self.head_width}."
             )
+        if self.positions == "sinusoidal" and self.width % 2:
+            raise ValueError(
+                f"width must be even for sinusoidal positions, a sine and a cosine each; got {self.width}."
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1; got {self.dropout}.")
         for name in ("norm_epsilon", "rotary_base", "initializer_stddev"):
             number = getattr(self, name)
-            if number is not None and not number > 0:
+            unset = number is None and name == "initializer_stddev"
+            if not (unset or number > 0):
                 raise ValueError(f"{name} must be above 0; got {number}.")
 
     @property
@@ -203,6 +209,17 @@ class StackConfig:
         """Return the config with some fields otherwise."""
         return dataclasses.replace(self, **changes)
 
+    def _check_sizes(self, *names: str, optional: bool = False) -> None:
+        """Refuse fields that are no positive integers; NumPy's become Python's, which JSON can hold."""
+        for name in names:
+            size = getattr(self, name)
+            if size is None and optional:
+                continue
+            if not isinstance(size, Integral) or isinstance(size, bool):
+                raise ValueError(f"{name} must be an integer; got {size!r}.")
+            check_positive(**{name: int(size)})
+            object.__setattr__(self, name, int(size))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPTConfig(StackConfig):
@@ -269,7 +286,7 @@ class GPTConfig(StackConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive(vocab_size=self.vocab_size, max_length=self.max_length)
+        self._check_sizes("vocab_size", "max_length")
         check_id(self.vocab_size, start_id=self.start_id)
 
     def parameters(self) -> dict[str, int]:
@@ -409,7 +426,7 @@ class BertConfig(StackConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive(vocab_size=self.vocab_size, max_length=self.max_length, segments=self.segments)
+        self._check_sizes("vocab_size", "max_length", "segments")
         if self.heads and not self.pooler:
             raise ValueError("pooler must be True for heads: the next sentence is told from it; got False.")
 
@@ -484,9 +501,7 @@ class EncoderDecoderConfig(StackConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive(
-            source_vocab=self.source_vocab, target_vocab=self.target_vocab, max_length=self.max_length
-        )
+        self._check_sizes("source_vocab", "target_vocab", "max_length")
         check_id(self.target_vocab, start_id=self.start_id, end_id=self.end_id)
         if self.shared and self.source_vocab != self.target_vocab:
             raise ValueError(
