@@ -3,7 +3,7 @@
 Letters for shapes: `B` rows, `T` time, `S` slots of a cache, `D` width, `H` heads, `V` vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import keras
@@ -15,6 +15,7 @@ from lmcourse.training import NeuralLanguageModel
 from lmcourse.transformer.blocks import Cache, TransformerDecoder, normal
 from lmcourse.transformer.config import GPTConfig, LlamaConfig
 from lmcourse.transformer.embeddings import TokenEmbedding
+from lmcourse.transformer.generation import CachedDecoder, GenerationGraphs, generate
 
 
 class Trace(NamedTuple):
@@ -95,6 +96,68 @@ class DecoderLanguageModel(NeuralLanguageModel):
         embedded = self.embedding(ids, positions=cache.next_positions(ids.shape[1] or tf.shape(ids)[1]))
         hidden, cache = self.stack.read(embedded, cache)
         return self.logits(hidden[:, -1]), cache
+
+    def decoder(self, prefixes: Sequence[Sequence[int]]) -> CachedDecoder:
+        """Return a decoder that keeps keys and values: a new token costs one step."""
+        return CachedDecoder(self, prefixes)
+
+    def generate(
+        self,
+        prompts: Iterable[Sequence[int]],
+        max_new_tokens: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop_ids: Collection[int] = (),
+        seed: int = 0,
+        with_start: bool = True,
+    ) -> list[list[int]]:
+        """Continue each prompt, all in one graph that reads the prompts and draws token after token.
+
+        It is `lmcourse.generation.generate` without a step through Python for each token. Row i depends on the seed, on
+        i and on prompt i alone (other rows can only tip a draw by rounding). The draws are others than there.
+
+        Args:
+            prompts: B sequences of ids, of any lengths, zero included.
+            max_new_tokens: how many tokens to add to a prompt at most.
+            temperature: see `lmcourse.generation.apply_temperature`; 0 takes the most probable token.
+            top_k: keep the k most probable tokens; None keeps all.
+            top_p: keep the nucleus of this probability; None keeps all.
+            stop_ids: ids that end a row.
+            seed: of the draws, from 0 to 2^31 - 1.
+            with_start: whether `start_id` is read before each prompt; a prompt in a chat's form brings its own.
+
+        Returns:
+            The new tokens of each row, without the prompt; a stop token, if one came, is the last.
+
+        Raises:
+            ValueError: if a setting is impossible, a prompt or stop_ids holds an id outside 0..V-1, a prompt and
+                its new tokens are longer than `max_length`, or there is nothing to read.
+
+        Example:
+            >>> model = GPT(GPTConfig.preset("tiny", vocab_size=10))
+            >>> [len(row) for row in model.generate([[1, 2], []], max_new_tokens=3)]
+            [3, 3]
+        """
+        return generate(
+            self,
+            prompts,
+            max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            stop_ids=stop_ids,
+            seed=seed,
+            with_start=with_start,
+        )
+
+    def generation_graphs(self) -> GenerationGraphs:
+        """Return the compiled functions of the model as it is now; traced anew if its variables changed."""
+        graphs = getattr(self, "_generation_graphs", None)
+        if graphs is None or not graphs.are_of(self):
+            graphs = self._generation_graphs = GenerationGraphs(self)
+        return graphs
 
     def new_cache(self, starts: Any, slots: Any) -> Cache:
         """Return an empty cache; see `TransformerDecoder.new_cache`."""

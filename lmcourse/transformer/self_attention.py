@@ -7,6 +7,7 @@ width of a head.
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from lmcourse.attention import MultiHeadAttention
@@ -103,10 +104,24 @@ class SelfAttention(MultiHeadAttention):
             (B, T, D), and the cache with the new tokens in it.
         """
         query, key, value = self._project(x, rotation)
-        keys = ops.slice_update(keys, (0, 0, index, 0), key)
-        values = ops.slice_update(values, (0, 0, index, 0), value)
+        keys, values = _written(keys, values, index, key, value)
         mixed, _ = self.attend(query, keys, values, mask, bias, training=False)
         return self.join_heads(mixed), keys, values
+
+    def project_queries(self, query: Any) -> Any:
+        """Return each head's queries, (B, H, T, K), of (B, T, D)."""
+        return _heads_of(self.query_dense, query)
+
+    def project_keys_and_values(self, key: Any, value: Any) -> tuple[Any, Any]:
+        """Return the keys, (B, G, S, K), and the values of each of the G heads: what a cache keeps."""
+        return _heads_of(self.key_dense, key), _heads_of(self.value_dense, value)
+
+    def join_heads(self, mixed: Any) -> Any:
+        """Return (B, T, D) of each head's result, (B, H, T, K)."""
+        rows, heads, time, width = ops.shape(mixed)
+        flat = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (1, rows * time, heads, width))
+        joined = self.output_dense(flat)  # (1, B·T, D)
+        return ops.reshape(joined, (rows, time, joined.shape[-1]))
 
     def compute_output_shape(self, x_shape: tuple) -> tuple:
         """Return (B, T, D)."""
@@ -128,3 +143,32 @@ class SelfAttention(MultiHeadAttention):
             query = rotate(query, rotation, self.rotary_pairing)
             key = rotate(key, rotation, self.rotary_pairing)
         return query, key, value
+
+
+def _heads_of(dense: keras.layers.EinsumDense, x: Any) -> Any:
+    """Return what each head makes of x, (B, heads, T, K).
+
+    The rows go through the matrix as one long row: one product of matrices in place of B, each of which would read the
+    whole matrix again.
+    """
+    rows, time, width = ops.shape(x)
+    heads = dense(ops.reshape(x, (1, rows * time, width)))  # (1, B·T, heads, K)
+    heads = ops.reshape(heads, (rows, time, *heads.shape[2:]))
+    return ops.transpose(heads, (0, 2, 1, 3))
+
+
+def _written(keys: Any, values: Any, index: Any, key: Any, value: Any) -> tuple[Any, Any]:
+    """Return keys and values, (B, G, S, K), with new ones, (B, G, T, K), from slot `index` on."""
+    rows, heads, time, width = ops.shape(key)
+    slots = tf.shape(keys)[2]
+    first = slots * tf.range(rows * heads)[:, None] + index  # (B·G, 1)
+    places = tf.reshape(first + tf.range(time), (-1, 1))  # (B·G·T, 1)
+
+    def write(cache: Any, new: Any) -> Any:
+        flat, new = tf.reshape(cache, (-1, width)), tf.reshape(new, (-1, width))
+        # An empty slot is zero, so that adding is writing. This is the one operation that works in place where
+        # nobody else holds the tensor: `ops.slice_update` copies the whole cache for each token.
+        flat = tf.raw_ops.ScatterNdNonAliasingAdd(input=flat, indices=places, updates=new)
+        return tf.reshape(flat, (rows, heads, slots, width))
+
+    return write(keys, key), write(values, value)
