@@ -1,13 +1,11 @@
 """Our GPT: trained as a graph of XLA, generating with and without a cache; and SmolLM2."""
 
-import concurrent.futures
 import time
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
-from benchmarks.__main__ import cores
 from benchmarks._transformer_work import BETAS, EPSILON, RATE, STDDEV, WEIGHT_DECAY, Size, windows
 from lmcourse.core import RecomputingDecoder
 from lmcourse.training import Batches, fit
@@ -16,8 +14,6 @@ from lmcourse.transformer import GPT, GPTConfig
 PROMPT, GENERATED = 16, 128
 SMOLLM2 = "smollm2-135m-instruct"
 SMOLLM2_TOKENS = 32
-# Far beyond any cache of the processor, so that the memory is measured and not the cache.
-BANDWIDTH_BYTES = 2**29
 
 
 class Windows(Batches):
@@ -77,7 +73,7 @@ def gpt(size: Size) -> GPT:
 def generation_with_cache(size: Size) -> tuple[Callable[[], dict], dict]:
     """Return a function that continues a prompt greedily with the model's own compiled loop."""
     model, prompt = untrained(size)
-    return lambda: {"ids": model.generate([prompt], max_new_tokens=GENERATED, top_k=1)[0]}, {}
+    return lambda: {"ids": model.generate([prompt], max_new_tokens=GENERATED, temperature=0)[0]}, {}
 
 
 def generation_without_cache(size: Size) -> tuple[Callable[[], dict], dict]:
@@ -111,32 +107,20 @@ def smollm2_eight() -> tuple[Callable[[], dict], dict]:
 
 
 def smollm2(rows: int) -> tuple[Callable[[], dict], dict]:
-    """Return a function that continues rows greedily, and the bytes of weights that each step reads."""
+    """Return a function that measures greedy decoding, and the bytes of weights that each step reads."""
     from lmcourse.transformer import load_pretrained
 
     chat = load_pretrained(SMOLLM2)
-    prompt = chat.tokenizer.encode("The capital of France is Paris. The capital of Italy is")
-    bytes_read = sum(weight.value.numpy().nbytes for weight in chat.model.weights)
+    prompts = [chat.tokenizer.encode("The capital of France is Paris. The capital of Italy is")] * rows
 
-    def generate() -> dict:
-        before = memory_bandwidth()
+    def seconds(tokens: int) -> float:
         began = time.perf_counter()
-        made = chat.model.generate([prompt] * rows, max_new_tokens=SMOLLM2_TOKENS, top_k=1)
-        seconds = time.perf_counter() - began
-        tokens = sum(map(len, made))
-        return {"tokens_per_second": tokens / seconds, "bandwidth": (before + memory_bandwidth()) / 2}
+        chat.model.generate(prompts, tokens, temperature=0)
+        return time.perf_counter() - began
 
-    return generate, {"bytes": bytes_read}
+    def decode() -> dict:
+        # The difference leaves out what both calls have: reading the prompts, and the first token.
+        decoding = seconds(SMOLLM2_TOKENS) - seconds(1)
+        return {"tokens_per_second": rows * (SMOLLM2_TOKENS - 1) / decoding}
 
-
-def memory_bandwidth() -> float:
-    """Return how many bytes a second all threads together copy: those read and those written."""
-    parts = [np.ones(BANDWIDTH_BYTES // cores(), np.uint8) for _ in range(cores())]
-    copies = [np.empty_like(part) for part in parts]
-    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
-        seconds = []
-        for _ in range(4):  # the first one is slower: the copies' pages are new
-            began = time.perf_counter()
-            list(pool.map(np.copyto, copies, parts))
-            seconds.append(time.perf_counter() - began)
-    return 2 * sum(part.nbytes for part in parts) / min(seconds[1:])
+    return decode, {"bytes": sum(weight.value.numpy().nbytes for weight in chat.model.weights)}

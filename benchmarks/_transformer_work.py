@@ -3,6 +3,7 @@
 Only the standard library and NumPy are needed here: the interpreter that has torch may have nothing of the course.
 """
 
+import concurrent.futures
 import dataclasses
 import importlib
 import json
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,8 @@ from benchmarks.__main__ import cores
 # Of AdamW, in all of them: the libraries' own defaults differ.
 RATE, WEIGHT_DECAY, BETAS, EPSILON = 1e-3, 0.01, (0.9, 0.999), 1e-7
 STDDEV = 0.02
+# What is copied: far more than any cache of the processor holds, so that the memory is measured.
+COPIED_BYTES = 2**29
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,23 @@ def windows(size: Size) -> tuple[np.ndarray, np.ndarray]:
     for t in range(size.time):
         ids[:, t + 1] = (5 * ids[:, t] + 101 * choices[:, t] + 7) % size.vocabulary
     return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])
+
+
+def copying() -> tuple[Callable[[], dict], dict]:
+    """Return a function that measures how many bytes a second all threads together read and write in a copy."""
+    parts = [np.ones(COPIED_BYTES // cores(), np.uint8) for _ in range(cores())]
+    copies = [part.copy() for part in parts]
+    pool = concurrent.futures.ThreadPoolExecutor(cores())
+
+    def copy_once() -> float:
+        began = time.perf_counter()
+        list(pool.map(np.copyto, copies, parts))
+        return time.perf_counter() - began
+
+    def copy() -> dict:
+        return {"bytes_per_second": 2 * COPIED_BYTES / min(copy_once() for _ in range(5))}
+
+    return copy, {}
 
 
 class Worker:

@@ -27,7 +27,7 @@ SIZES = {
 }
 GENERATION = Size(width=384, depth=6, heads=6, time=256, rows=1, steps=1)
 OURS = "_transformer_ours"
-# How far the losses of the same work may lie apart, in nats: the initial weights are other random numbers, and the larger
+# How far the losses of the same work may lie apart, in nats: the initial weights are other numbers, and the larger
 # model is timed while its loss still falls fast.
 LOSS_TOLERANCE = 0.3
 
@@ -126,10 +126,14 @@ def smollm2_rows() -> list[dict[str, object]]:
     except datasets.DatasetNotCached as absent:
         print(f"SmolLM2 is absent: {absent}\n")
         return []
-    workers = {"alone": Worker(OURS, "smollm2_alone"), "eight": Worker(OURS, "smollm2_eight")}
+    workers = {
+        "alone": Worker(OURS, "smollm2_alone"),
+        "eight": Worker(OURS, "smollm2_eight"),
+        "memory": Worker("_transformer_work", "copying"),
+    }
     turns = take_turns(workers, rounds=3)
     alone, eight = ([each["tokens_per_second"] for each in turns[name]] for name in ("alone", "eight"))
-    bounds = [each["bandwidth"] / workers["alone"].facts["bytes"] for each in turns["alone"]]
+    bounds = [each["bytes_per_second"] / workers["alone"].facts["bytes"] for each in turns["memory"]]
     memory = {name: worker.close() for name, worker in workers.items()}
     what = "SmolLM2-135M, float32, greedy (tokens/s), {} at a time"
     return [
