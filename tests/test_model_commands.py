@@ -113,6 +113,7 @@ def test_a_run_leaves_a_model_its_tokenizer_and_how_they_came_about(whole, capsy
         "steps": 8,
         "batch_size": 4,
         "learning_rate": None,
+        "jit": False,
         "validate_every": 3,
         "seed": 5,
     }

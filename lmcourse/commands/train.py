@@ -34,8 +34,9 @@ DEFAULTS: Mapping[str, Any] = {
     "merges": 1000,
     "context": None,
     "steps": None,
-    "batch_size": 32,
+    "batch_size": 16,
     "learning_rate": None,
+    "jit": False,
     "validate_every": None,
     "seed": 0,
 }
@@ -68,8 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--merges", type=int, metavar="N", help="of byte-pair encoding (default: 1000)")
     add("--context", type=int, metavar="N", help="the most tokens read at once (default: the preset's)")
     add("--steps", type=int, metavar="N", help=f"of training (default: {EPOCHS} epochs)")
-    add("--batch-size", type=int, metavar="N", help="documents, or rows of text, a step (default: 32)")
+    add("--batch-size", type=int, metavar="N", help="documents, or rows of text, a step (default: 16)")
     add("--learning-rate", type=float, metavar="RATE", help="the largest (default: one that suits the model)")
+    add("--jit", action="store_const", const=True, help="compile with XLA: starts later, then trains faster")
     add("--validate-every", type=int, metavar="N", help="steps (default: a tenth of all)")
     add("--seed", type=int, metavar="N", help="of the text, the weights and the order (default: 0)")
     add("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/MODEL-PRESET-DATASET)")
@@ -168,7 +170,7 @@ def prepare(settings: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> 
         "learning_rate": settings["learning_rate"] or architecture.learning_rate(network),
         "validate_every": settings["validate_every"] or max(1, steps // VALIDATIONS),
     }
-    trained.compile(scheduled_adam(complete["learning_rate"], steps))
+    trained.compile(scheduled_adam(complete["learning_rate"], steps), jit_compile=settings["jit"])
     return Prepared(complete, texts, network, trained, batches)
 
 
@@ -327,7 +329,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
     for name, value in {**given, "checkpoint_every": args.checkpoint_every}.items():
         least = 0 if name in ("seed", "merges") else 1
-        if isinstance(value, int) and value < least:
+        if isinstance(value, int) and not isinstance(value, bool) and value < least:
             raise UsageError(f"{_flag(name)} must be at least {least}; got {value}.")
     rate = given.get("learning_rate", 1.0)
     if not (rate > 0 and math.isfinite(rate)):
