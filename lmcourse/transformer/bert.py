@@ -160,9 +160,11 @@ class Bert(keras.Model):
             raise ValueError("heads must be True in the config, or compile be given a loss; got neither.")
         tokens, following = (y["tokens"], y["next_sentence"]) if isinstance(y, Mapping) else (y, None)
         loss = next_token_loss()(tokens, ops.cast(y_pred["tokens"], "float32"), sample_weight)
-        if following is not None:
-            loss = loss + next_token_loss()(following, ops.cast(y_pred["next_sentence"], "float32"))
-        return loss
+        next_sentence = ops.cast(y_pred["next_sentence"], "float32")
+        if following is None:
+            # The head that has nothing to learn gets gradients of zero: Keras warns of weights without any.
+            return loss + 0.0 * ops.sum(next_sentence)
+        return loss + next_token_loss()(following, next_sentence)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

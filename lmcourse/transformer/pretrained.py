@@ -348,6 +348,13 @@ class _HubConfig:
             raise self.error(f"there is no {name!r}; there are {', '.join(self.fields) or 'none'}")
         return self.fields.get(name, *default)
 
+    def count(self, name: str, *default: int | None) -> Any:
+        """Return a field that is an integer."""
+        found = self.value(name, *default)
+        if type(found) is not int and found not in default:
+            raise self.error(f"{name} must be an integer; got {found!r:.60}")
+        return found
+
     def require(self, **wanted: Any) -> None:
         """Raise if a field is there and says something else."""
         for name, value in wanted.items():
@@ -374,16 +381,16 @@ def _gpt2_config(fields: _HubConfig) -> GPTConfig:
         add_cross_attention=False,
     )
     return GPTConfig(
-        vocab_size=fields.value("vocab_size"),
-        max_length=fields.value("n_positions"),
-        width=fields.value("n_embd"),
-        depth=fields.value("n_layer"),
-        num_heads=fields.value("n_head"),
-        hidden_dim=fields.value("n_inner", None),
+        vocab_size=fields.count("vocab_size"),
+        max_length=fields.count("n_positions"),
+        width=fields.count("n_embd"),
+        depth=fields.count("n_layer"),
+        num_heads=fields.count("n_head"),
+        hidden_dim=fields.count("n_inner", None),
         activation=fields.activation("activation_function", "gelu_new"),
         norm_epsilon=fields.value("layer_norm_epsilon", 1e-5),
         tied=fields.value("tie_word_embeddings", True),
-        start_id=fields.value("bos_token_id"),
+        start_id=fields.count("bos_token_id"),
     )
 
 
@@ -391,13 +398,13 @@ def _bert_config(fields: _HubConfig) -> BertConfig:
     """Return the config without pooler and heads, which config.json does not tell."""
     fields.require(model_type="bert", position_embedding_type="absolute", is_decoder=False)
     return BertConfig(
-        vocab_size=fields.value("vocab_size"),
-        max_length=fields.value("max_position_embeddings"),
-        segments=fields.value("type_vocab_size", 2),
-        width=fields.value("hidden_size"),
-        depth=fields.value("num_hidden_layers"),
-        num_heads=fields.value("num_attention_heads"),
-        hidden_dim=fields.value("intermediate_size"),
+        vocab_size=fields.count("vocab_size"),
+        max_length=fields.count("max_position_embeddings"),
+        segments=fields.count("type_vocab_size", 2),
+        width=fields.count("hidden_size"),
+        depth=fields.count("num_hidden_layers"),
+        num_heads=fields.count("num_attention_heads"),
+        hidden_dim=fields.count("intermediate_size"),
         activation=fields.activation("hidden_act", "gelu"),
         norm_epsilon=fields.value("layer_norm_eps", 1e-12),
         pooler=False,
