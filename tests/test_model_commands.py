@@ -1,5 +1,6 @@
 """`lmcourse train`, `generate`, `evaluate` and `chat`, from their arguments to what they write."""
 
+import errno
 import io
 import json
 import os
@@ -226,6 +227,37 @@ def test_going_on_with_another_text_is_refused(tmp_path, capsys):
     text.write_text("A line of the other text.\n" * 40)
     said = fails(["train", "--resume", "--out", str(folder.path)], capsys)
     assert f"the text of {text} is not what the run was begun with (train, held_out)" in said
+
+
+def test_going_on_from_a_damaged_checkpoint_is_refused(tmp_path, capsys):
+    folder = begun(tmp_path / "run", batch_size=2)
+    folder.checkpoint.path.write_bytes(b"no checkpoint")
+    assert cli.main(["train", "--resume", "--out", str(folder.path)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "run.ckpt is damaged or no checkpoint" in said
+    assert said.endswith("Or train anew with --again.")
+
+
+def test_a_disk_that_fills_up_ends_in_one_line_that_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    folder = begun(tmp_path / "run", batch_size=2)
+
+    def fill_the_disk(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lmcourse.training, "fit", fill_the_disk)
+    assert cli.main(["train", "--resume", "--out", str(folder.path)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot be written: No space left on device. Go on with: lmcourse train --resume" in said
+
+
+def test_a_file_with_a_datasets_name_does_not_hide_the_dataset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "littleplay").write_text("a file\n")
+    args = cli.build_parser("train").parse_args(["train", "--dataset", "littleplay"])
+    assert train._given(args)["dataset"] == "littleplay"
+    (tmp_path / "text").write_text("a file\n")
+    args = cli.build_parser("train").parse_args(["train", "--dataset", "text"])
+    assert train._given(args)["dataset"] == str(tmp_path / "text")
 
 
 def test_anew_takes_the_place_of_the_run_in_the_folder(whole, tmp_path, capsys, monkeypatch):

@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 130 if interrupted, 1 if the data is not there."""
+    """Train; 130 if interrupted, 1 if the data is not there or the folder can no longer be written."""
     given = _given(args)
     import_tensorflow()
     from lmcourse.training import RunFolder
@@ -168,7 +168,7 @@ def prepare(settings: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> 
         "context": context,
         "steps": steps,
         "learning_rate": settings["learning_rate"] or architecture.learning_rate(network),
-        "validate_every": settings["validate_every"] or max(1, steps // VALIDATIONS),
+        "validate_every": settings["validate_every"] or -(-steps // VALIDATIONS),
     }
     trained.compile(scheduled_adam(complete["learning_rate"], steps), jit_compile=settings["jit"])
     return Prepared(complete, texts, network, trained, batches)
@@ -260,6 +260,11 @@ def _train(prepared: Prepared, folder: "RunFolder", checkpoint_every: int | None
         return INTERRUPTED
     except CheckpointError as error:
         raise UsageError(f"{error} Or train anew with --again.") from None
+    except OSError as error:
+        _say(
+            f"lmcourse train: {folder.path} cannot be written: {error.strerror or error}. Go on with: {go_on}"
+        )
+        return 1
     _say(history.describe())
     print(f"The model is in {folder.path}. Look at what it has learned:")
     for command in ("evaluate", "generate"):
@@ -337,7 +342,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     check_architecture(given.get("model", DEFAULTS["model"]))
     if "dataset" in given:
         check_dataset(given["dataset"])
-        if Path(given["dataset"]).is_file():
+        if given["dataset"] not in (FABLEWORLD, *CORPORA):
             given["dataset"] = str(Path(given["dataset"]).resolve())
     return given
 
