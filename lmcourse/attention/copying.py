@@ -24,7 +24,7 @@ class Copying:
     """How much weight each head puts on the earlier occurrences of the token it has to repeat.
 
     Attributes:
-        weight: (H,) the mean weight on those positions together.
+        weight: (H,) the mean weight on those positions together; the heads of several layers follow one another.
         chance: the weight that they would get if all positions read so far shared it equally.
         count: how many repeated tokens were looked at.
     """
@@ -38,6 +38,16 @@ class Copying:
         """The head that points at them most."""
         return int(np.argmax(self.weight))
 
+    def by_layer(self, depth: int) -> NDArray[np.float64]:
+        """Return the weights of a model of this many layers, a row for each, (depth, H).
+
+        Raises:
+            ValueError: if so many layers cannot have equally many of the heads.
+        """
+        if depth < 1 or len(self.weight) % depth:
+            raise ValueError(f"depth must divide the number of heads, {len(self.weight)}; got {depth}.")
+        return self.weight.reshape(depth, -1)
+
 
 def copying_heads(
     model: Any, documents: Sequence[ArrayLike], labels: Sequence[Sequence[str]], label: str = "copy-name"
@@ -45,7 +55,7 @@ def copying_heads(
     """Measure how much weight each head puts on what is being repeated.
 
     Args:
-        model: an `AttentionLanguageModel`, or what else `head_weights` takes.
+        model: an `AttentionLanguageModel`, or what else `head_weights` takes: chapter 4's models of many layers.
         documents: sequences of ids, as Fableworld's stories are.
         labels: what each token is an example of, in the same layout: `Story.labels`.
         label: look at these tokens.

@@ -137,7 +137,8 @@ def head_weights(model: AttentionLanguageModel, documents: Sequence[ArrayLike]) 
         documents: B sequences of ids.
 
     Returns:
-        (B, H, T, T), T the longest length: row t holds the weights for predicting token t. Column s stands for what
+        (B, H, T, T), T the longest length: row t holds the weights for predicting token t. (Of a model with several
+        layers, H counts the heads of all: those of the first layer come first.) Column s stands for what
         was read at step s: the start id for s = 0, token s - 1 else. Rows beyond a document's end mean nothing.
 
     Raises:

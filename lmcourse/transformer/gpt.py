@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.training import NeuralLanguageModel
@@ -162,6 +163,16 @@ class DecoderLanguageModel(NeuralLanguageModel):
     def new_cache(self, starts: Any, slots: Any) -> Cache:
         """Return an empty cache; see `TransformerDecoder.new_cache`."""
         return self.stack.new_cache(starts, slots)
+
+    def attention_weights(self, ids: Any) -> Any:
+        """Return where all heads look while the model reads ids, (B, T), layer after layer: (B, depth · H, T, T).
+
+        `lmcourse.attention.head_weights` and `copying_heads` ask for it.
+        """
+        if not self.built:
+            self.build()
+        _, weights = self.stack.trace(self.embedding(ids))
+        return ops.concatenate(weights, axis=1)
 
     def trace(self, ids: ArrayLike) -> Trace:
         """Return what goes on inside while the model reads ids, (B, T), for a look at it.
