@@ -224,7 +224,7 @@ def make_model(
 
 def hiding_for(tokenizer: fableworld.FableTokenizer) -> Hiding:
     """Return how a story's tokens are hidden: behind an id of their own, its end never."""
-    return Hiding(tokenizer.vocab_size + 1, mask_id=tokenizer.vocab_size, special_ids=(0,))
+    return Hiding(vocab_size=tokenizer.vocab_size + 1, mask_id=tokenizer.vocab_size, special_ids=(0,))
 
 
 def described(network: keras.Model, history: History) -> dict[str, float]:
