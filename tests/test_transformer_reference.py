@@ -211,6 +211,14 @@ class TestPositions:
         np.testing.assert_allclose(turned[:, :, 0], heads[:, :, 0], **EXACT)
         np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), np.linalg.norm(heads, axis=-1), rtol=1e-6)
 
+    def test_a_pairing_that_there_is_not_and_an_odd_width_are_refused(self):
+        with pytest.raises(ValueError, match=r"pairing must be one of .*; got 'halves'"):
+            rotate(floats(1, 1, 2, 4), rotary_angles([0, 1], 4), "halves")
+        with pytest.raises(ValueError, match=r"rotary_pairing must be one of .*; got 'halves'"):
+            SelfAttention(2, 4, rotary_pairing="halves")
+        with pytest.raises(ValueError, match=r"width must be even.*; got 3"):
+            rotary_angles([0], 3)
+
     @pytest.mark.parametrize("heads", [4, 8, 12])
     def test_slopes_are_those_of_bloom(self, heads):
         np.testing.assert_allclose(alibi_slopes(heads), REFERENCE[f"alibi/{heads}"], rtol=1e-6)
@@ -274,6 +282,13 @@ class TestNorms:
         x = (1000 * floats(1, 1, 64)).astype("float16")  # squares of up to 10⁷, float16 ends at 65,504
         half = np.asarray(norm(dtype="mixed_float16")(x), "float32")
         np.testing.assert_allclose(half, norm()(x.astype("float32")), atol=2e-3)
+
+    @pytest.mark.parametrize("norm", [LayerNorm, RMSNorm])
+    def test_one_number_is_not_spread_over_the_width_it_was_built_for(self, norm):
+        layer = norm()
+        layer(floats(1, 2, 8))
+        with pytest.raises(ValueError, match=r"expected axis -1 of input shape to have value 8.*\(1, 2, 1\)"):
+            layer(floats(1, 2, 1))
 
     def test_epsilon_must_be_positive(self):
         with pytest.raises(ValueError, match="epsilon must be above 0; got 0"):

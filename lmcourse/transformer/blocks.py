@@ -15,7 +15,7 @@ from lmcourse.transformer.config import StackConfig
 from lmcourse.transformer.feed_forward import FeedForward
 from lmcourse.transformer.norms import make_norm
 from lmcourse.transformer.positions import alibi_bias, rotary_angles
-from lmcourse.transformer.self_attention import SelfAttention
+from lmcourse.transformer.self_attention import SelfAttention, mask_of_pairs
 
 # Keras would round what is handed to a layer of half precision: bfloat16 has eight bits, and what ALiBi adds for a
 # distance of 257 would be that for 256. Each matrix rounds its own inputs.
@@ -141,9 +141,8 @@ class TransformerBlock(keras.layers.Layer):
         Raises:
             ValueError: if x is not (B, T, D), or there is cross-attention and no memory.
         """
-        if len(x.shape) != 3:
-            raise ValueError(f"x must have shape (B, T, D); got {tuple(x.shape)}.")
-        mask = _of_pairs(mask, x)
+        check_rows(x, self.config.width)
+        mask = mask_of_pairs(mask, x)
         x = ops.cast(x, self.compute_dtype)
         seen = []
 
@@ -363,7 +362,7 @@ class TransformerEncoder(_Stack):
         Raises:
             ValueError: if x is not (B, T, D).
         """
-        check_rows(x)
+        check_rows(x, self.config.width)
         positions = ops.arange(ops.shape(x)[1])
         places = self.places(positions, positions)
         mask = None if mask is None else ops.cast(mask, "bool")[:, None, None, :]  # (B, 1, 1, T)
@@ -417,7 +416,7 @@ class TransformerDecoder(_Stack):
         Raises:
             ValueError: if x is not (B, T, D), or there is cross-attention and no memory.
         """
-        check_rows(x)
+        check_rows(x, self.config.width)
         mask, places = self._causal(x, mask)
         for block, seen in zip(self.blocks, self._memories(memory), strict=True):
             x = block(x, seen, mask=mask, memory_mask=memory_mask, places=places, training=training)
@@ -527,18 +526,10 @@ def as_stack(config: StackConfig | Mapping) -> StackConfig:
     return StackConfig.from_dict({name: value for name, value in dict(config).items() if name in known})
 
 
-def _of_pairs(mask: Any | None, x: Any) -> Any | None:
-    """Return the mask of a call, or else the one that x carries, (B, T), as one of pairs, (B, 1, 1, T)."""
-    carried = getattr(x, "_keras_mask", None)
-    if carried is not None and (mask is None or mask is carried):  # Keras may have handed it on
-        return ops.cast(carried, "bool")[:, None, None, :]
-    return mask
-
-
-def check_rows(x: Any) -> None:
-    """Refuse what is not (B, T, D) or has no position."""
-    if len(x.shape) != 3 or 0 in x.shape:
-        raise ValueError(f"x must have shape (B, T, D), none of them zero; got {tuple(x.shape)}.")
+def check_rows(x: Any, width: int) -> None:
+    """Refuse what is not (B, T, D), of this width, or has no position."""
+    if len(x.shape) != 3 or 0 in x.shape or x.shape[-1] != width:
+        raise ValueError(f"x must have shape (B, T, {width}), none of them zero; got {tuple(x.shape)}.")
 
 
 def normal(config: StackConfig) -> keras.initializers.Initializer:

@@ -24,6 +24,7 @@ class _Norm(keras.layers.Layer):
     def build(self, input_shape: tuple) -> None:
         """Make the scale, (D,), which starts at one."""
         self.scale = self.add_weight(name="scale", shape=input_shape[-1:], initializer="ones")
+        self.input_spec = keras.layers.InputSpec(axes={-1: input_shape[-1]})
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

@@ -3,7 +3,7 @@
 Letters for shapes: `B` rows, `T` time, `S` keys, `D` width, `H` heads, `K` width of a head.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from keras import ops
@@ -55,7 +55,12 @@ def rotary_angles(positions: Any, width: int, base: float = BASE) -> tuple[Any, 
 
     Returns:
         Two float32 tensors, (..., T, K/2).
+
+    Raises:
+        ValueError: if width is odd.
     """
+    if width % 2:
+        raise ValueError(f"width must be even: rotation turns pairs of numbers; got {width}.")
     # In float64 and rounded once: an angle of thousands of radians has few digits left in float32.
     frequencies = (base ** (-np.arange(0, width, 2) / width)).astype(np.float32)
     angles = ops.cast(positions, "float32")[..., None] * frequencies  # (..., T, K/2)
@@ -76,6 +81,9 @@ def rotate(heads: Any, rotation: tuple[Any, Any], pairing: Pairing = "half") -> 
     Returns:
         (B, H, T, K), in the dtype of heads.
 
+    Raises:
+        ValueError: if there is no such pairing.
+
     Example:
         A quarter turn takes the point (1, 0) to (0, 1):
 
@@ -86,6 +94,7 @@ def rotate(heads: Any, rotation: tuple[Any, Any], pairing: Pairing = "half") -> 
     Reference: Su et al. 2021, "RoFormer", arXiv:2104.09864, section 3.4.2 (interleaved); the half-split form has the
     same effect up to an order of the columns, and is that of most published weights.
     """
+    check_pairing(pairing=pairing)
     cos, sin = (ops.cast(part, heads.dtype) for part in rotation)
     if pairing == "half":
         first, second = ops.split(heads, 2, axis=-1)  # (B, H, T, K/2)
@@ -93,6 +102,13 @@ def rotate(heads: Any, rotation: tuple[Any, Any], pairing: Pairing = "half") -> 
     first, second = heads[..., 0::2], heads[..., 1::2]
     turned = ops.stack([first * cos - second * sin, first * sin + second * cos], axis=-1)  # (B, H, T, K/2, 2)
     return ops.reshape(turned, ops.shape(heads))
+
+
+def check_pairing(**pairing: Any) -> None:
+    """Refuse a pairing that there is not; it comes by the name of the argument it came as."""
+    for name, value in pairing.items():
+        if value not in get_args(Pairing):
+            raise ValueError(f"{name} must be one of {get_args(Pairing)}; got {value!r}.")
 
 
 def alibi_slopes(num_heads: int) -> NDArray[np.float32]:

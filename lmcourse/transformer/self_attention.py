@@ -12,7 +12,7 @@ from keras import ops
 
 from lmcourse.attention import MultiHeadAttention
 from lmcourse.transformer.config import Pairing
-from lmcourse.transformer.positions import rotate
+from lmcourse.transformer.positions import check_pairing, rotate
 
 
 @keras.saving.register_keras_serializable(package="lmcourse")
@@ -41,6 +41,7 @@ class SelfAttention(MultiHeadAttention):
         **kwargs: Any,
     ):
         super().__init__(num_heads, key_dim, num_kv_heads=num_kv_heads, **kwargs)
+        check_pairing(rotary_pairing=rotary_pairing)
         self.rotary_pairing = rotary_pairing
 
     def build(self, x_shape: tuple) -> None:
@@ -60,7 +61,8 @@ class SelfAttention(MultiHeadAttention):
 
         Args:
             x: float tensor of shape (B, T, D).
-            mask: bool tensor broadcastable to (B, H, T, T); True where attending is allowed.
+            mask: bool tensor broadcastable to (B, H, T, T); True where attending is allowed. By default the mask of
+                padding that x carries, if there is one.
             rotation: cosines and sines of the positions' angles, from `rotary_angles`.
             bias: float tensor broadcastable to (B, H, T, T), added to the scores.
             return_weights: whether to return the weights, too.
@@ -74,6 +76,7 @@ class SelfAttention(MultiHeadAttention):
         """
         if len(x.shape) != 3:
             raise ValueError(f"x must have shape (B, T, D); got {tuple(x.shape)}.")
+        mask = mask_of_pairs(mask, x)
         query, key, value = self._project(x, rotation)
         mixed, weights = self.attend(query, key, value, mask, bias, training=training)
         joined = self.join_heads(mixed)
@@ -123,6 +126,10 @@ class SelfAttention(MultiHeadAttention):
         joined = self.output_dense(flat)  # (1, B·T, D)
         return ops.reshape(joined, (rows, time, joined.shape[-1]))
 
+    def compute_mask(self, x: Any, previous_mask: Any | None = None) -> Any | None:
+        """Return the mask that the result carries: that of x, of positions, not the call's, which is of pairs."""
+        return getattr(x, "_keras_mask", None)
+
     def compute_output_shape(self, x_shape: tuple) -> tuple:
         """Return (B, T, D)."""
         return super().compute_output_shape(x_shape)
@@ -143,6 +150,14 @@ class SelfAttention(MultiHeadAttention):
             query = rotate(query, rotation, self.rotary_pairing)
             key = rotate(key, rotation, self.rotary_pairing)
         return query, key, value
+
+
+def mask_of_pairs(mask: Any | None, x: Any) -> Any | None:
+    """Return the mask of a call, or else the one that x carries, (B, T), as one of pairs, (B, 1, 1, T)."""
+    carried = getattr(x, "_keras_mask", None)
+    if carried is not None and (mask is None or mask is carried):  # Keras may have handed it on
+        return ops.cast(carried, "bool")[:, None, None, :]
+    return mask
 
 
 def _heads_of(dense: keras.layers.EinsumDense, x: Any) -> Any:
