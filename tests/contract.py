@@ -49,7 +49,8 @@ class Case:
         make: makes a new one.
         inputs: the positional arguments of its call.
         kwargs: the keyword arguments of its call that are no tensors (flags).
-        causal: whether outputs up to time t must not depend on inputs after t; inputs are then (B, T, ...).
+        causal: whether outputs up to time t must not depend on inputs after t; the first input is then (B, T, ...), and
+            so is each other one but those that are seen whole, such as the memory of a translator.
         masked: from a bool array (B, T), True on real positions, to the keyword arguments that mask the others.
             None where the layer takes no mask.
         rows_are_independent: False for a layer that mixes the rows of a batch.
@@ -72,6 +73,7 @@ class Case:
     wrong: Sequence[tuple[Sequence[Any], str]] = ()
     optional: Sequence[str] = ()
     bad_ranks: bool = True
+    _shared: list = dataclasses.field(default_factory=list, init=False, repr=False, compare=False)
 
     def fresh(self, seed: int = 0) -> keras.layers.Layer:
         """Return a new layer, built, with the weights that the seed gives."""
@@ -79,6 +81,12 @@ class Case:
         layer = self.make()
         layer(*self.inputs, **self.kwargs)
         return layer
+
+    def shared(self) -> keras.layers.Layer:
+        """Return the layer that those tests share which leave it as it is: a model's graphs take seconds to make."""
+        if not self._shared:
+            self._shared.append(self.fresh())
+        return self._shared[0]
 
 
 def floats(*shape: int, seed: int = 0) -> np.ndarray:
@@ -190,7 +198,8 @@ class LayerContract(_Cases):
             pytest.skip("not causal")
         layer, seen = case.fresh(), case.inputs[0].shape[1] // 2
         time = np.arange(case.inputs[0].shape[1])
-        changed = [_changed(array, np.broadcast_to(time >= seen, array.shape[:2])) for array in case.inputs]
+        later = np.broadcast_to(time >= seen, case.inputs[0].shape[:2])
+        changed = [_changed(array, later) for array in case.inputs]
         first = _leaves(layer(*case.inputs, **case.kwargs))[0]
         other = _leaves(layer(*changed, **case.kwargs))[0]
         np.testing.assert_allclose(other[:, :seen], first[:, :seen], **FLOAT32)
@@ -207,8 +216,19 @@ class LayerContract(_Cases):
         first = _leaves(layer(*case.inputs, **case.kwargs, **case.masked(real)))
         other = _leaves(layer(*changed, **case.kwargs, **case.masked(real)))
         for a, b in zip(first, other, strict=True):
+            if a.ndim == 4 and a.shape[2] == time:  # what each query of each head looks at
+                a, b = a.swapaxes(1, 2), b.swapaxes(1, 2)
             kept = (a[real], b[real]) if a.shape[:2] == real.shape else (a, b)
             np.testing.assert_allclose(kept[1], kept[0], **FLOAT32)
+
+    def test_a_mask_that_the_result_carries_is_one_of_its_positions(self, case):
+        # Keras lets the inputs of a loss be masked by it, and multiplies in whatever shape it has.
+        layer, kwargs = case.fresh(), dict(case.kwargs)
+        if case.masked is not None:
+            kwargs |= case.masked(np.ones(case.inputs[0].shape[:2], "bool"))
+        for output in keras.tree.flatten(layer(*case.inputs, **kwargs)):
+            carried = getattr(output, "_keras_mask", None)
+            assert carried is None or tuple(carried.shape) == tuple(output.shape[:2])
 
     def test_a_row_does_not_depend_on_the_others(self, case):
         if not case.rows_are_independent:
@@ -225,7 +245,11 @@ class LayerContract(_Cases):
         for index, array in enumerate(case.inputs):
             for bad in (array[0], array[None]):
                 inputs = [*case.inputs[:index], bad, *case.inputs[index + 1 :]]
-                _assert_refused(case.make(), inputs, case.kwargs, re.escape(str(bad.shape)))
+                for layer in (
+                    case.make(),
+                    case.fresh(),
+                ):  # one that is built no longer looks at shapes in `build`
+                    _assert_refused(layer, inputs, case.kwargs, re.escape(str(bad.shape)))
 
     def test_other_wrong_inputs_are_refused_by_name(self, case):
         if not case.wrong:
@@ -238,21 +262,21 @@ class LanguageModelContract(LayerContract):
     """For a `NeuralLanguageModel`; its case has one input, the ids, and `causal=True`."""
 
     def test_its_distributions_sum_to_one(self, case):
-        model = case.fresh()
+        model = case.shared()
         distributions = np.exp(model.next_log_probs([[], [1], case.inputs[0][0].tolist()]))
         assert distributions.shape == (3, model.vocab_size)
         # float32 sums V terms of the size of 1/V
         np.testing.assert_allclose(distributions.sum(axis=1), 1, atol=1e-5)
 
     def test_scoring_a_row_is_asking_for_each_next_token(self, case):
-        model, rows = case.fresh(), case.inputs[0]
+        model, rows = case.shared(), case.inputs[0]
         scored = model.token_log_probs(rows)
         for t in range(rows.shape[1]):
             asked = model.next_log_probs(rows[:, :t].tolist())[np.arange(len(rows)), rows[:, t]]
             np.testing.assert_allclose(scored[:, t], asked, **FLOAT32)
 
     def test_its_decoder_gives_what_recomputing_gives(self, case):
-        model, row = case.fresh(), case.inputs[0][0].tolist()
+        model, row = case.shared(), case.inputs[0][0].tolist()
         prefixes = [row[:2], [], row[:1]]
         decoder, plain = model.decoder(prefixes), RecomputingDecoder(model, prefixes)
         for chosen, tokens in (([0, 1, 2], [1, 2, 0]), ([2, 0, 0, 1], [0, 1, 1, 2])):
@@ -262,14 +286,14 @@ class LanguageModelContract(LayerContract):
             np.testing.assert_allclose(decoder.log_probs(), plain.log_probs(), **FLOAT32)
 
     def test_masked_tokens_score_zero_and_change_nothing(self, case):
-        model, rows = case.fresh(), case.inputs[0]
+        model, rows = case.shared(), case.inputs[0]
         mask = np.arange(rows.size).reshape(rows.shape) % 2 == 0
         scored = model.token_log_probs(rows, mask)
         assert not scored[~mask].any()
         np.testing.assert_allclose(scored[mask], model.token_log_probs(rows)[mask], **FLOAT32)
 
     def test_ids_beyond_the_vocabulary_are_refused(self, case):
-        model = case.fresh()
+        model = case.shared()
         for wrong in (-1, model.vocab_size):
             with pytest.raises(ValueError, match=f"vocab_size - 1.*got {wrong}"):
                 model.token_log_probs([[0, wrong]])
