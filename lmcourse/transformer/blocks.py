@@ -528,7 +528,7 @@ def as_stack(config: StackConfig | Mapping) -> StackConfig:
 
 def check_rows(x: Any, width: int) -> None:
     """Refuse what is not (B, T, D), of this width, or has no position."""
-    if len(x.shape) != 3 or 0 in x.shape or x.shape[-1] != width:
+    if len(x.shape) != 3 or 0 in x.shape or x.shape[-1] not in (None, width):
         raise ValueError(f"x must have shape (B, T, {width}), none of them zero; got {tuple(x.shape)}.")
 
 
