@@ -232,14 +232,11 @@ def test_each_tensor_arrives_where_its_name_says(write_gguf, reference):
     model = load_gguf(write_gguf(LLAMA_SIZES, tensors))
     found = {
         "token_embd": variable_at(model, "embedding.embeddings"),
-        "blk.1.ffn_down": model.stack.blocks[1].feed_forward.narrow.kernel,
+        "blk.1.ffn_down": tf.transpose(model.stack.blocks[1].feed_forward.narrow.kernel),  # ours is (in, out)
         "output_norm": model.stack.final_norm.scale,
     }
     for name, variable in found.items():
-        np.testing.assert_array_equal(
-            variable,
-            tensors[f"{name}.weight"].T.T if name != "blk.1.ffn_down" else tensors[f"{name}.weight"].T,
-        )
+        np.testing.assert_array_equal(variable, tensors[f"{name}.weight"])
 
 
 def test_sizes_come_from_the_files_metadata(write_gguf, reference):
@@ -473,8 +470,7 @@ def test_absent_weights_are_told_how_to_get(name, entry, tmp_path, monkeypatch):
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "fox", "##es", "run", ".", "a", "lamp"]
 
 
-@pytest.fixture(scope="module")
-def small_encoder():
+def make_encoder():
     keras.utils.set_random_seed(0)
     config = BertConfig(
         vocab_size=10, width=16, depth=2, num_heads=2, max_length=12, pooler=False, heads=False
@@ -483,6 +479,11 @@ def small_encoder():
     model.build()
     model.embedding.embeddings.assign(np.random.default_rng(0).normal(size=(10, 16)))
     return SentenceEncoder(model, WordPieceTokenizer(PIECES))
+
+
+@pytest.fixture(scope="module")
+def small_encoder():
+    return make_encoder()
 
 
 def test_a_sentences_vector_is_the_mean_over_its_pieces_at_length_one(small_encoder):
@@ -499,6 +500,19 @@ def test_a_sentences_vector_does_not_depend_on_the_others(small_encoder):
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-6)
     assert small_encoder.encode([]).shape == (0, 16)
+
+
+def test_weights_that_the_model_gets_later_count():
+    encoder = make_encoder()
+    (before,) = encoder.encode(["a lamp"])
+    dense = encoder.model.encoder.blocks[0].feed_forward.widen
+    dense.enable_lora(2)
+    dense.lora_kernel_b.assign(np.random.default_rng(0).normal(size=dense.lora_kernel_b.shape))
+    (after,) = encoder.encode(["a lamp"])
+    ids = np.array(encoder.rows(["a lamp"]))
+    expected = encoder.embed({"ids": ids, "mask": np.ones(ids.shape, bool)})[0]
+    np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-5)
+    assert after @ before < 0.999
 
 
 def test_long_texts_are_cut_and_marks_in_them_are_text(small_encoder):
@@ -598,8 +612,8 @@ def test_smollm2_reads_the_first_window_as_it_was_measured(smollm2, windows):
     nats = surprisals(smollm2.model, windows[0])
     assert nats.mean() == pytest.approx(2.8645, abs=5e-4)
     # What the language model's interface reads before a document harms no token but the first that it predicts.
-    after_start = surprisals(smollm2.model, np.concatenate([[smollm2.model.start_id], windows[0, :-1]]))
-    assert after_start[1:].mean() == pytest.approx(nats[:-1].mean(), abs=0.1)
+    after_start = surprisals(smollm2.model, np.concatenate([[smollm2.model.start_id], windows[0, :128]]))
+    assert after_start[1:].mean() == pytest.approx(nats[:127].mean(), abs=0.1)
 
 
 @needs_smollm2
@@ -613,7 +627,11 @@ def test_smollm2_reads_forty_windows_as_they_were_measured(smollm2, windows):
 def test_smollm2_knows_the_capital_of_france(smollm2):
     question = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = smollm2.template.encode(question, smollm2.tokenizer)
-    (answer,) = smollm2.model.generate(
-        [prompt], 12, temperature=0, stop_ids=[smollm2.stop_id], with_start=False
-    )
+    # Step by step and eagerly: of the compiled loop's own tests none needs to trace thirty layers.
+    cache = smollm2.model.new_cache([0], len(prompt) + 12)
+    logits, cache = smollm2.model.read(tf.constant([prompt]), cache)
+    answer = [int(np.argmax(logits))]
+    while answer[-1] != smollm2.stop_id and len(answer) < 12:
+        logits, cache = smollm2.model.read(tf.constant([answer[-1:]]), cache)
+        answer.append(int(np.argmax(logits)))
     assert smollm2.tokenizer.decode(answer) == "The capital of France is Paris.<|im_end|>"

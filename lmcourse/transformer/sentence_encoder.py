@@ -66,10 +66,7 @@ class SentenceEncoder:
         self._marks = [tokenizer.special_tokens[token] for token in ("[CLS]", "[SEP]")]
         if not model.built:
             model.build()
-        self._embed = tf.function(
-            lambda ids, mask: self.embed({"ids": ids, "mask": mask}),
-            input_signature=[tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)],
-        )
+        self._graph: tuple[list[int], Any] = ([], None)
 
     @property
     def width(self) -> int:
@@ -92,7 +89,7 @@ class SentenceEncoder:
         if isinstance(texts, str):
             raise ValueError(f"texts must be several strings; got {texts!r:.60}. For one, pass [text].")
         check_positive(batch_size=batch_size)
-        rows = self.rows(texts)
+        rows, graph = self.rows(texts), self._compiled()
         vectors = np.empty((len(rows), self.width), np.float32)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for start in range(0, len(order), batch_size):
@@ -100,7 +97,7 @@ class SentenceEncoder:
             ids, mask = pad_rows([rows[i] for i in chosen])
             # one of a few widths, so that scratch memory is found again
             more = ((0, 0), (0, padded_length(ids.shape[1], self.max_length) - ids.shape[1]))
-            vectors[chosen] = self._embed(np.pad(ids, more).astype(np.int32), np.pad(mask, more)).numpy()
+            vectors[chosen] = graph(np.pad(ids, more).astype(np.int32), np.pad(mask, more)).numpy()
         return vectors
 
     def rows(self, texts: Iterable[str]) -> list[list[int]]:
@@ -123,3 +120,12 @@ class SentenceEncoder:
         counted = ops.cast(inputs["mask"], "float32")[:, :, None]  # (B, T, 1)
         # The length brings the sum and the mean to the same vector.
         return tf.math.l2_normalize(ops.sum(ops.cast(hidden, "float32") * counted, axis=1), axis=-1)
+
+    def _compiled(self) -> Any:
+        """Return `embed` as a graph, traced anew if the model has got other variables since (LoRA, quantization)."""
+        now = [id(variable) for variable in self.model.variables]
+        if self._graph[0] != now:
+            signature = [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)]
+            graph = tf.function(lambda ids, mask: self.embed({"ids": ids, "mask": mask}), signature)
+            self._graph = (now, graph)
+        return self._graph[1]
