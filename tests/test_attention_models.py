@@ -297,6 +297,12 @@ class TestSeq2Seq:
                 lambda m: m({name: np.zeros(3, int) for name in ("source", "source_mask", "target")}),
                 r"source must have shape \(B, S\)",
             ),
+            (
+                lambda m: m(
+                    {**laid_out([np.array([3, 0])], [np.array([5, 0])], 0)[0], "target": np.array([[13]])}
+                ),
+                "target must be between 0 and vocab_size - 1 = 12; got 13",
+            ),
         ],
     )
     def test_what_cannot_be_is_refused_by_name(self, translator, call, message):
@@ -347,10 +353,27 @@ class TestPairs:
             PairBatches([([1], [])], 1)
         with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
             PairBatches([([1], [2])], 0)
+        with pytest.raises(
+            ValueError, match=r"pairs\[1\] must have at most max_length = 3 target tokens; got 4"
+        ):
+            PairBatches([([1], [2]), ([1], [2] * 4)], 1, max_length=3)
+
+    def test_rows_are_not_padded_beyond_what_a_model_reads(self):
+        pairs = [([1] * 9, [2] * 3), ([1] * 4, [2] * 10)]
+        widths = [
+            (inputs["source"].shape[1], y.shape[1])
+            for inputs, y, _ in (PairBatches(pairs, 2, max_length=limit).at(0) for limit in (None, 10, 12))
+        ]
+        assert widths == [(16, 16), (10, 10), (12, 12)]
+        identities = {PairBatches(pairs, 2, max_length=limit).identity for limit in (None, 10, 12)}
+        assert len(identities) == 3
 
     def test_scores_are_counted_pair_by_pair(self):
         class Echo:
             """Writes its source, and predicts each target token but the first right."""
+
+            def most_tokens(self, wanted):
+                return wanted
 
             def translate(self, sources, max_length):
                 return [list(map(int, source)) for source in sources]

@@ -21,6 +21,9 @@ WIDTH_STEP = 8
 # few enough that a batch is still a random one.
 BATCHES_SORTED_TOGETHER = 20
 
+# Most tokens of a translation that is scored: more than the passages and sentences of the course have.
+MOST_TOKENS = 128
+
 PairInputs = dict[str, NDArray]
 
 
@@ -214,7 +217,7 @@ def score_translations(
     model: Any,
     pairs: Sequence[tuple[ArrayLike, ArrayLike]],
     accepted: Sequence[Collection[tuple[int, ...]]] | None = None,
-    max_length: int = 128,
+    max_length: int | None = None,
 ) -> TranslationScores:
     """Translate the sources greedily and compare.
 
@@ -222,7 +225,8 @@ def score_translations(
         model: a `TranslationModel`.
         pairs: (source ids, target ids).
         accepted: for each pair the right translations, tuples of ids; by default its target alone.
-        max_length: the most tokens of a translation.
+        max_length: the most tokens of a translation; by default 128, or as many as the model can write if that is
+            fewer.
 
     Raises:
         ValueError: if there is no pair, or accepted has another length.
@@ -235,7 +239,7 @@ def score_translations(
         raise ValueError(
             f"accepted must have an entry for each of the {len(pairs)} pairs; got {len(accepted)}."
         )
-    written = model.translate(sources, max_length)
+    written = model.translate(sources, model.most_tokens(MOST_TOKENS) if max_length is None else max_length)
     likeliest, log_probs = model.predictions(list(zip(sources, targets, strict=True)))
     return TranslationScores(
         np.array([tuple(ids) in right for ids, right in zip(written, accepted, strict=True)]),

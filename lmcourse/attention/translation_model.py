@@ -4,6 +4,7 @@ Letters for shapes: `B` rows, `S` source length, `T` target length, `V` target v
 """
 
 import abc
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -19,6 +20,13 @@ from lmcourse.training import next_token_loss
 # Sources translated at once: a step of the decoder takes little longer for them than for one.
 TRANSLATED_TOGETHER = 256
 
+# Most tokens that a translation has where nobody says how many.
+DEFAULT_LENGTH = 64
+
+# A compiled function whose Python branches never ask a tensor, so that its code need not be rewritten before it is
+# traced, which would take as long as the tracing.
+compiled = functools.partial(tf.function, autograph=False)
+
 
 class TranslationGraphs:
     """What a model's generation and scoring compile to: one trace each, for any number of rows of any length."""
@@ -26,11 +34,11 @@ class TranslationGraphs:
     def __init__(self, model: "TranslationModel"):
         ids, mask = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)
         self._model, self._variables = model, list(model.variables)
-        self.translate = tf.function(self._translate, [ids, mask, tf.TensorSpec((), tf.int32)])
-        self.align = tf.function(self._align, [ids, mask, ids])
-        self.score = tf.function(self._score, [ids, mask, ids, ids])
-        self.predict = tf.function(self._predict, [ids, mask, ids, ids])
-        self.follow = tf.function(self._follow, [ids, mask, ids, tf.TensorSpec((None,), tf.int32)])
+        self.translate = compiled(self._translate, [ids, mask, tf.TensorSpec((), tf.int32)])
+        self.align = compiled(self._align, [ids, mask, ids])
+        self.score = compiled(self._score, [ids, mask, ids, ids])
+        self.predict = compiled(self._predict, [ids, mask, ids, ids])
+        self.follow = compiled(self._follow, [ids, mask, ids, tf.TensorSpec((None,), tf.int32)])
 
     def are_of(self, model: "TranslationModel") -> bool:
         """Return whether they compute with the variables that the model has now."""
@@ -171,12 +179,13 @@ class TranslationModel(keras.Model, abc.ABC):
         memory, states = self.encode(inputs["source"], inputs["source_mask"], training=training)
         return self.decode(inputs["target"], memory, states, training=training)  # (B, T, V)
 
-    def translate(self, sources: Sequence[ArrayLike], max_length: int = 64) -> list[list[int]]:
+    def translate(self, sources: Sequence[ArrayLike], max_length: int | None = None) -> list[list[int]]:
         """Translate greedily: the likeliest token at each step, in one compiled loop for all rows.
 
         Args:
             sources: sequences of source ids, each as in training (with the end token, if there was one).
-            max_length: the most tokens of a translation, its end token included.
+            max_length: the most tokens of a translation, its end token included; by default 64, or as many as the
+                model can write if that is fewer.
 
         Returns:
             For each source the ids of its translation, up to and including `end_id` if it was reached.
@@ -185,6 +194,7 @@ class TranslationModel(keras.Model, abc.ABC):
             ValueError: if a source is empty, too long, or has an id that is none, or max_length is below 1 or more
                 than the model can write.
         """
+        max_length = self.most_tokens(DEFAULT_LENGTH) if max_length is None else max_length
         if max_length < 1:
             raise ValueError(f"max_length must be at least 1; got {max_length}.")
         self._check_length(max_length, "max_length must be at most the model's max_length = {}")
@@ -197,6 +207,10 @@ class TranslationModel(keras.Model, abc.ABC):
                 ends = np.flatnonzero(ids == self.end_id)
                 translations[row] = ids[: ends[0] + 1 if len(ends) else None].tolist()
         return translations
+
+    def most_tokens(self, wanted: int) -> int:
+        """Return how many tokens the model can write, up to as many as are wanted."""
+        return wanted if self.max_length is None else min(wanted, self.max_length)
 
     def alignments(self, source: ArrayLike, target: ArrayLike) -> NDArray[np.float32]:
         """Return where the decoder looks while it writes a given target.
@@ -294,6 +308,7 @@ class TranslationModel(keras.Model, abc.ABC):
             if len(shape) != 2 or 0 in shape:
                 raise ValueError(f"{name} must have shape {letters}, neither of them zero; got {shape}.")
             self._check_length(shape[1], f"{name} must have at most max_length = {{}} tokens a row")
+        _check_same_rows(*(tuple(inputs[name].shape) for name in wanted))
         for name, vocab_size in (("source", self.source_vocab), ("target", self.target_vocab)):
             _check_known_ids(name, inputs[name], vocab_size)
 
@@ -352,6 +367,14 @@ def _rows_by_length(sources: Sequence[NDArray]) -> Iterator[NDArray[np.int64]]:
     order = np.argsort([len(source) for source in sources], kind="stable")
     for start in range(0, len(order), TRANSLATED_TOGETHER):
         yield order[start : start + TRANSLATED_TOGETHER]
+
+
+def _check_same_rows(source: tuple, source_mask: tuple, target: tuple) -> None:
+    """Refuse shapes that do not fit each other; in a graph a part of them may be unknown."""
+    if any(None not in sizes and sizes[0] != sizes[1] for sizes in zip(source, source_mask, strict=True)):
+        raise ValueError(f"source_mask must have the shape of source, {source}; got {source_mask}.")
+    if None not in (source[0], target[0]) and source[0] != target[0]:
+        raise ValueError(f"target must have as many rows as source, {source[0]}; got {target[0]}.")
 
 
 def _check_known_ids(name: str, ids: Any, vocab_size: int) -> None:

@@ -14,7 +14,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.attention import GivenSource, TranslationGraphs, TranslationModel
-from lmcourse.attention.translation_model import repeated
+from lmcourse.attention.translation_model import compiled, repeated
 from lmcourse.core import Decoder, check_ids
 from lmcourse.transformer.blocks import Cache, TransformerDecoder, TransformerEncoder
 from lmcourse.transformer.config import EncoderDecoderConfig
@@ -41,7 +41,7 @@ class CachedGraphs(TranslationGraphs):
 
     def __init__(self, model: "EncoderDecoder"):
         super().__init__(model)
-        self.encode = tf.function(
+        self.encode = compiled(
             lambda source, mask: model.encode(source, mask, training=False)[0],
             [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)],
         )
@@ -49,7 +49,7 @@ class CachedGraphs(TranslationGraphs):
             (None, model.config.kv_heads, None, model.config.head_width), model.compute_dtype
         )
         blocks = (keys,) * model.config.depth
-        self.read = tf.function(
+        self.read = compiled(
             self._read,
             [
                 tf.TensorSpec((None, None), tf.int32),
