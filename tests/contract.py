@@ -59,6 +59,7 @@ class Case:
         wrong: further inputs that must be refused, each with a word that the message must have.
         optional: names of constructor arguments that are not in the configuration.
         bad_ranks: False where an input may have any rank.
+        stateful: whether a call changes what the next one gives, so that no two tests may share a layer.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Case:
     wrong: Sequence[tuple[Sequence[Any], str]] = ()
     optional: Sequence[str] = ()
     bad_ranks: bool = True
+    stateful: bool = False
     _shared: list = dataclasses.field(default_factory=list, init=False, repr=False, compare=False)
 
     def fresh(self, seed: int = 0) -> keras.layers.Layer:
@@ -83,7 +85,9 @@ class Case:
         return layer
 
     def shared(self) -> keras.layers.Layer:
-        """Return the layer that those tests share which leave it as it is: a model's graphs take seconds to make."""
+        """Return the layer that those tests share which leave it as it is: to make one, and its graphs, takes long."""
+        if self.stateful:
+            return self.fresh()
         if not self._shared:
             self._shared.append(self.fresh())
         return self._shared[0]
@@ -113,7 +117,7 @@ class _Cases:
 
 class LayerContract(_Cases):
     def test_the_shape_of_the_output_is_known_before_it_is_computed(self, case):
-        layer = case.fresh()
+        layer = case.shared()
         found = _shapes(layer(*case.inputs, **case.kwargs))
         assert _shapes(layer.compute_output_spec(*_symbolic(case.inputs), **case.kwargs)) == found
         with_any_batch = _shapes(
@@ -122,12 +126,12 @@ class LayerContract(_Cases):
         assert [shape[1:] for shape in with_any_batch] == [shape[1:] for shape in found]
 
     def test_a_compiled_call_gives_what_an_eager_one_gives(self, case):
-        layer = case.fresh()
+        layer = case.shared()
         compiled = tf.function(lambda *inputs: layer(*inputs, **case.kwargs), jit_compile=False)
         _assert_close(compiled(*case.inputs), layer(*case.inputs, **case.kwargs), **FLOAT32)
 
     def test_a_saved_and_loaded_model_gives_the_same(self, case, tmp_path):
-        layer = case.fresh()
+        layer = case.shared()
         model = layer if isinstance(layer, keras.Model) else _functional(layer, case)
         model.save(tmp_path / "saved.keras")
         loaded = keras.saving.load_model(tmp_path / "saved.keras", safe_mode=True)
@@ -136,7 +140,7 @@ class LayerContract(_Cases):
         _assert_equal(loaded(*arguments, **kwargs), model(*arguments, **kwargs))
 
     def test_the_configuration_makes_the_same_layer(self, case):
-        layer = case.fresh()
+        layer = case.shared()
         config = layer.get_config()
         again = type(layer).from_config(config)
         assert again.get_config() == config
@@ -172,7 +176,7 @@ class LayerContract(_Cases):
     def test_half_precision_is_finite_near_and_of_its_dtype(self, case, policy):
         if not case.half_precision:
             pytest.skip("refused by this layer")
-        exact = case.fresh()
+        exact = case.shared()
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(policy)
         try:
@@ -196,7 +200,7 @@ class LayerContract(_Cases):
     def test_what_comes_later_does_not_change_what_came_before(self, case):
         if not case.causal:
             pytest.skip("not causal")
-        layer, seen = case.fresh(), case.inputs[0].shape[1] // 2
+        layer, seen = case.shared(), case.inputs[0].shape[1] // 2
         time = np.arange(case.inputs[0].shape[1])
         later = np.broadcast_to(time >= seen, case.inputs[0].shape[:2])
         changed = [_changed(array, later) for array in case.inputs]
@@ -208,7 +212,7 @@ class LayerContract(_Cases):
     def test_what_stands_in_the_padding_does_not_change_real_positions(self, case):
         if case.masked is None:
             pytest.skip("takes no mask")
-        layer, (rows, time) = case.fresh(), case.inputs[0].shape[:2]
+        layer, (rows, time) = case.shared(), case.inputs[0].shape[:2]
         real = (
             np.arange(time) < np.maximum(time - 2 * np.arange(rows), 1)[:, None]
         )  # (B, T): row b has 2b less
@@ -223,7 +227,7 @@ class LayerContract(_Cases):
 
     def test_a_mask_that_the_result_carries_is_one_of_its_positions(self, case):
         # Keras lets the inputs of a loss be masked by it, and multiplies in whatever shape it has.
-        layer, kwargs = case.fresh(), dict(case.kwargs)
+        layer, kwargs = case.shared(), dict(case.kwargs)
         if case.masked is not None:
             kwargs |= case.masked(np.ones(case.inputs[0].shape[:2], "bool"))
         for output in keras.tree.flatten(layer(*case.inputs, **kwargs)):
@@ -233,7 +237,7 @@ class LayerContract(_Cases):
     def test_a_row_does_not_depend_on_the_others(self, case):
         if not case.rows_are_independent:
             pytest.skip("mixes rows")
-        layer = case.fresh()
+        layer = case.shared()
         whole = _leaves(layer(*case.inputs, **case.kwargs))
         alone = _leaves(layer(*[array[:1] for array in case.inputs], **case.kwargs))
         for a, b in zip(whole, alone, strict=True):
@@ -247,7 +251,7 @@ class LayerContract(_Cases):
                 inputs = [*case.inputs[:index], bad, *case.inputs[index + 1 :]]
                 for layer in (
                     case.make(),
-                    case.fresh(),
+                    case.shared(),
                 ):  # one that is built no longer looks at shapes in `build`
                     _assert_refused(layer, inputs, case.kwargs, re.escape(str(bad.shape)))
 

@@ -54,5 +54,6 @@ class TestModels(LanguageModelContract):
             lambda: CarriedState(RecurrentLanguageModel(V, units=6), batch_size=2),
             [ROWS],
             causal=True,
+            stateful=True,
         ),
     )
