@@ -415,7 +415,9 @@ def compiled_step(model: keras.Model, batches: Batches, method: str = "train_ste
         return getattr(model, method)(batch)["loss"]
 
     if not model.run_eagerly:
-        step = tf.function(step, input_signature=[signature], jit_compile=bool(model.jit_compile))
+        step = tf.function(
+            step, input_signature=[signature], jit_compile=bool(model.jit_compile), autograph=False
+        )
     setattr(model, f"_lmcourse_{method}", _KeptStep(step, signature, state))
     return step
 

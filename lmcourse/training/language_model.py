@@ -189,11 +189,13 @@ class _Graphs:
             lambda x, y: _token_log_probs(_logits(model, x), y),
             input_signature=[ids, ids],
             jit_compile=_jit(model),
+            autograph=False,
         )
         self.follow: Callable = tf.function(
             lambda x, last: tf.nn.log_softmax(tf.gather(_logits(model, x), last, batch_dims=1)),  # (B, V)
             input_signature=[ids, tf.TensorSpec((None,), tf.int32)],
             jit_compile=_jit(model),
+            autograph=False,
         )
 
     def are_of(self, model: NeuralLanguageModel) -> bool:

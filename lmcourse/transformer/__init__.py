@@ -2,10 +2,10 @@
 
 In reading order: `config` (sizes, and the parameters that follow), `positions`, `norms`, `feed_forward`,
 `self_attention`, `blocks` (and stacks of them), `embeddings`, `gpt` (GPT and Llama), `generation` (with a cache),
-`ablations` (what happens without a part), `encoder_decoder`, `bert` and `masking` (hidden tokens), `viewer` and `diagram` (looks inside);
-`weights_file`, `gguf` and `safetensors` (weights as they are published), `gguf_tokenizer` and `chat` (the tokenizer and the form of a
-conversation that come with them), `weight_names` and `pretrained` (published weights in our models),
-`sentence_encoder`.
+`ablations` (what happens without a part), `encoder_decoder`, `bert` and `masking` (hidden tokens), `viewer` and
+`diagram` (looks inside); `weights_file`, `gguf` and `safetensors` (weights as they are published), `gguf_tokenizer` and
+`chat` (the tokenizer and the form of a conversation that come with them), `weight_names` and `pretrained` (published
+weights in our models), `sentence_encoder`.
 """
 
 from lmcourse.transformer.ablations import AblatedGPT

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmcourse import plotting
 from lmcourse.attention import HeadExplorer, draw_heads, head_weights
 from lmcourse.attention.copying import Copying
-from lmcourse.core import check_ids
+from lmcourse.core import check_ids, check_positive
 from lmcourse.text.base import visible
 from lmcourse.transformer.gpt import DecoderLanguageModel
 
@@ -151,7 +151,11 @@ def logit_lens(model: DecoderLanguageModel, ids: ArrayLike) -> LogitLens:
 
 
 def draw_logit_lens(
-    model: DecoderLanguageModel, ids: ArrayLike, labels: Labels, start: int | None = None
+    model: DecoderLanguageModel,
+    ids: ArrayLike,
+    labels: Labels,
+    start: int | None = None,
+    every: int = 1,
 ) -> Figure:
     """Draw what each layer would already predict: its likeliest token, in bold where it is the one that comes.
 
@@ -162,25 +166,28 @@ def draw_logit_lens(
         ids: the text, (T,). At most `POSITIONS` of its tokens are drawn.
         labels: as in `AttentionViewer`.
         start: the first token to draw; by default so that the last ones are.
+        every: draw one layer out of so many, the last one in any case.
 
     Raises:
-        ValueError: if ids are not what the model can read, or start is none of its positions.
+        ValueError: if ids are not what the model can read, start is none of its positions, or every is below 1.
     """
+    check_positive(every=every)
     lens, tokens = logit_lens(model, ids), named(ids, labels)
     start = max(0, len(tokens) - POSITIONS) if start is None else start
     if not 0 <= start < len(tokens):
         raise ValueError(f"start must be between 0 and {len(tokens) - 1}; got {start}.")
     shown = range(start, min(start + POSITIONS, len(tokens)))
-    depth = len(lens.top)
+    layers = range((len(lens.top) - 1) % every, len(lens.top), every)
+    depth = len(layers)
     canvas, axes = plotting.figure(width=1.9 + 0.68 * len(shown), height=1.5 + 0.36 * depth)
     image = axes.imshow(
-        lens.probability[:, shown], cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto"
+        lens.probability[np.ix_(layers, shown)], cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto"
     )
-    for layer, column in np.ndindex(depth, len(shown)):
-        t = shown[column]
+    for row, column in np.ndindex(depth, len(shown)):
+        layer, t = layers[row], shown[column]
         axes.text(
             column,
-            layer,
+            row,
             _short(named([lens.top[layer, t]], labels)[0]),
             ha="center",
             va="center",
@@ -189,7 +196,8 @@ def draw_logit_lens(
             color="white" if lens.probability[layer, t] > 0.5 else "#222",
             weight="bold" if lens.top[layer, t] == np.asarray(ids)[t] else "normal",
         )
-    axes.set_yticks(range(depth), ["embeddings", *(f"after layer {i}" for i in range(depth - 1))])
+    names = ["embeddings", *(f"after layer {i}" for i in range(len(lens.top) - 1))]
+    axes.set_yticks(range(depth), [names[layer] for layer in layers])
     before = ["<start>", *tokens]
     axes.set_xticks(range(len(shown)), [_short(before[t]) for t in shown], parse_math=False)
     axes.set_xlabel("read last")
