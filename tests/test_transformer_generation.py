@@ -230,6 +230,12 @@ class TestSettingsInTheGraph:
         )
         assert found.numpy().tolist() == expected.tolist()
 
+    @pytest.mark.parametrize(("top_p", "kept"), [(0.2, 1), (0.4, 2), (0.6, 3), (0.8, 4)])
+    def test_a_nucleus_that_is_reached_exactly_takes_no_token_more(self, top_p, kept):
+        # five equally probable tokens: each has a fifth
+        found = restricted_log_probs(np.zeros((1, 5)), 1.0, 0, top_p).numpy()
+        assert np.isfinite(found).sum() == kept == np.isfinite(keep_top_p(np.zeros((1, 5)), top_p)).sum()
+
     def test_temperature_zero_takes_the_first_of_the_most_probable(self):
         found = choose_tokens(self.logits, np.zeros(5), tf.constant(0.0), tf.constant(3), tf.constant(0.5))
         assert found.numpy().tolist() == self.logits.argmax(axis=1).tolist()
@@ -351,7 +357,10 @@ class TestGraphs:
             tf.constant(starts),
             max_new_tokens=tf.constant(9),
             stop_ids=tf.constant([3, 4]),
-            **{name: tf.constant(value) for name, value in settings.items()},
+            **{
+                name: tf.constant(value, tf.float64 if isinstance(value, float) else tf.int32)
+                for name, value in settings.items()
+            },
         )
         rows = [row[:length].tolist() for row, length in zip(tokens.numpy(), lengths.numpy(), strict=True)]
         assert rows == model.generate(PROMPTS, 9, stop_ids=[3, 4], **settings)

@@ -271,7 +271,7 @@ class MultiHeadAttention(keras.layers.Layer):
             masks.append(_with_heads(ops.cast(ops.convert_to_tensor(attention_mask), "bool")))
         if use_causal_mask:
             lengths = ops.shape(query)[1], ops.shape(key)[1]
-            masks.append(causal_mask(lengths[1])[: lengths[0]])
+            masks.append(causal_mask(ops.maximum(*lengths))[: lengths[0], : lengths[1]])
         joint = None
         for mask in masks:
             joint = mask if joint is None else joint & mask

@@ -114,7 +114,7 @@ def outcome_of(test: str, error: BaseException | None, checks: Mapping[str, Any]
         return Outcome(test, MISSING, _text(error))
     if isinstance(error, NotRun):
         return Outcome(test, TOO_SLOW, _text(error))
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotImplementedError) and _is_a_stubs(error):
         return Outcome(test, NOT_IMPLEMENTED, f"{_text(error) or 'the answer'} is not written yet")
     if isinstance(error, CheckFailure):
         return Outcome(test, WRONG, shorten(str(error)), shorten(error.expected), shorten(error.actual))
@@ -125,6 +125,11 @@ def outcome_of(test: str, error: BaseException | None, checks: Mapping[str, Any]
         return Outcome(test, TOO_SLOW if slow else WRONG, _slow_message(error) if slow else _text(error))
     what = f"{type(error).__name__}: {_text(error)}".rstrip(": ")
     return Outcome(test, CRASHED, shorten(f"{what}{_line_of_the_answer(error, checks)}"))
+
+
+def _is_a_stubs(error: NotImplementedError) -> bool:
+    """Return whether this is what a stub raises, and not what a library says of a method that it misses."""
+    return not _text(error) or _text(error).startswith("Exercise ")
 
 
 def shorten(text: str) -> str:

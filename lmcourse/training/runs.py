@@ -156,8 +156,6 @@ class RunFolder:
         bare = type(model).from_config(model.get_config())
         bare.build((None, None))
         bare.set_weights(model.get_weights())
-        with replacing(self.path / MODEL) as draft:
-            bare.save(draft)
         self._write(
             {
                 **self.record(),
@@ -166,6 +164,9 @@ class RunFolder:
                 "history": _summary(history),
             }
         )
+        # Last, since a run that has a model has ended: stopped before this line, it can still be resumed.
+        with replacing(self.path / MODEL) as draft:
+            bare.save(draft)
 
     def record(self) -> dict[str, Any]:
         """Return what `run.json` says.

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import keras
 
-from lmcourse.transformer.blocks import TransformerBlock, TransformerDecoder
+from lmcourse.transformer.blocks import Places, TransformerBlock, TransformerDecoder
 from lmcourse.transformer.config import GPTConfig, StackConfig
 from lmcourse.transformer.gpt import GPT
 
@@ -31,9 +31,18 @@ class OneResidualBlock(TransformerBlock):
     So it stands in many a tutorial. The feed-forward network then sees only what attention found, not the token itself.
     """
 
-    def call(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(
+        self,
+        x: Any,
+        memory: Any | None = None,
+        mask: Any | None = None,
+        memory_mask: Any | None = None,
+        places: Places = Places(),  # noqa: B008 - a tuple never changes
+        return_weights: bool = False,
+        training: bool | None = None,
+    ) -> Any:
         """Return x and what both sublayers, one after the other, have to add."""
-        added = super().call(x, *args, **kwargs)
+        added = super().call(x, memory, mask, memory_mask, places, return_weights, training)
         return (x + added[0], *added[1:]) if isinstance(added, tuple) else x + added
 
     def read(self, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -60,15 +69,22 @@ class AblatedDecoder(TransformerDecoder):
     Args:
         config: a `StackConfig` or a dict of its fields.
         residual: "two" (as it should be), "one" or "none".
+
+    Raises:
+        ValueError: if residual is none of these.
     """
 
     def __init__(self, config: StackConfig | Mapping, residual: Residual = "two", **kwargs: Any):
+        if residual not in get_args(Residual):
+            raise ValueError(f"residual must be one of {get_args(Residual)}; got {residual!r}.")
         self.residual = residual
         super().__init__(config, **kwargs)
 
     def make_block(self, index: int) -> TransformerBlock:
         """Return the block at this height."""
-        return BLOCKS[self.residual](self.config, name=f"block_{index}", dtype=self.dtype_policy)
+        return BLOCKS[self.residual](
+            self.config, self.has_cross_attention, name=f"block_{index}", dtype=self.dtype_policy
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -96,14 +112,12 @@ class AblatedGPT(GPT):
     """
 
     def __init__(self, config: GPTConfig | Mapping, residual: Residual = "two", **kwargs: Any):
-        if residual not in get_args(Residual):
-            raise ValueError(f"residual must be one of {get_args(Residual)}; got {residual!r}.")
         self.residual = residual
         super().__init__(config, **kwargs)
 
     def make_stack(self) -> TransformerDecoder:
         """Return the stack of blocks."""
-        return AblatedDecoder(self.config, self.residual, name="stack")
+        return AblatedDecoder(self.config, self.residual, name="stack", dtype=self.dtype_policy)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

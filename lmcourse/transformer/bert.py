@@ -58,17 +58,22 @@ class Bert(keras.Model):
         self.vocab_size, self.max_length = config.vocab_size, config.max_length
         # Nothing is dropped before the segments are added and the sum is normalised.
         plain = config.changed(dropout=0.0)
-        self.embedding = TokenEmbedding(config.vocab_size, config.max_length, plain, name="embedding")
+        own = {"dtype": self.dtype_policy}
+        self.embedding = TokenEmbedding(config.vocab_size, config.max_length, plain, name="embedding", **own)
         self.segment_embedding = keras.layers.Embedding(
-            config.segments, config.width, embeddings_initializer=normal(config), name="segment_embedding"
+            config.segments,
+            config.width,
+            embeddings_initializer=normal(config),
+            name="segment_embedding",
+            **own,
         )
-        self.embedding_norm = make_norm(config.norm, config.norm_epsilon, name="embedding_norm")
-        self.drop = keras.layers.Dropout(config.dropout)
-        self.encoder = TransformerEncoder(config, name="encoder")
+        self.embedding_norm = make_norm(config.norm, config.norm_epsilon, name="embedding_norm", **own)
+        self.drop = keras.layers.Dropout(config.dropout, **own)
+        self.encoder = TransformerEncoder(config, name="encoder", **own)
         self.pooler = self._dense(config.width, "pooler") if config.pooler else None
         if config.heads:
             self.token_dense = self._dense(config.width, "token_dense")
-            self.token_norm = make_norm(config.norm, config.norm_epsilon, name="token_norm")
+            self.token_norm = make_norm(config.norm, config.norm_epsilon, name="token_norm", **own)
             self.next_sentence_dense = self._dense(2, "next_sentence")
 
     def build(self, input_shape: Any = None) -> None:
@@ -171,7 +176,9 @@ class Bert(keras.Model):
         return {**super().get_config(), "config": self.config.to_dict()}
 
     def _dense(self, units: int, name: str) -> keras.layers.Dense:
-        return keras.layers.Dense(units, kernel_initializer=normal(self.config), name=name)
+        return keras.layers.Dense(
+            units, kernel_initializer=normal(self.config), name=name, dtype=self.dtype_policy
+        )
 
     def _bend(self, x: Any) -> Any:
         """Apply the feed-forward networks' activation; gates have none of their own and go with the exact GELU."""

@@ -229,6 +229,8 @@ class TransformerBlock(keras.layers.Layer):
         self, x: Any, memory: Any, memory_mask: Any, training: bool | None, seen: list | None = None
     ) -> Any:
         """Return what leaves the block; the cross-attention's weights are added to `seen`."""
+        if self.cross_attention is None and memory is not None:
+            raise ValueError("memory must be None for a block without cross-attention; got one.")
         if self.cross_attention is not None:
             if memory is None:
                 raise ValueError("memory must be given to a block with cross-attention; got None.")

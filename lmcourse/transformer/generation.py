@@ -156,7 +156,7 @@ class TextGenerator(tf.Module):
         self._weights = [variable.value for variable in model.variables]
         self._model, self._read = _Untracked(model), _Untracked(reading(model) if read is None else read)
         integer, ids = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.int32)
-        real = tf.TensorSpec((), tf.float32)
+        real = tf.TensorSpec((), tf.float64)
         self.generate = tf.function(
             self._generate,
             input_signature=[
@@ -293,8 +293,9 @@ def restricted_log_probs(logits: Any, temperature: Any, top_k: Any, top_p: Any) 
         >>> np.exp(log_probs.numpy()).round(6).tolist()  # 0.5 falls short of 0.7, 0.8 reaches it
         [[0.625, 0.375, 0.0]]
     """
-    top_k, top_p = tf.convert_to_tensor(top_k), tf.cast(top_p, tf.float64)
-    log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float64) / tf.cast(temperature, tf.float64))
+    top_p, temperature = _in_float64(top_p), _in_float64(temperature)
+    top_k = tf.convert_to_tensor(top_k)
+    log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float64) / temperature)
     rows, vocabulary = tf.unstack(tf.shape(log_probs))
 
     def kept() -> tf.Tensor:
@@ -310,6 +311,11 @@ def restricted_log_probs(logits: Any, temperature: Any, top_k: Any, top_p: Any) 
         return tf.tensor_scatter_nd_update(nothing, places, best)
 
     return tf.cond((top_k > 0) | (top_p < 1), kept, lambda: log_probs)
+
+
+def _in_float64(number: Any) -> tf.Tensor:
+    """Return a number in float64: by way of float32 0.6 would be a little more than three fifths."""
+    return tf.cast(number, tf.float64) if tf.is_tensor(number) else tf.constant(number, tf.float64)
 
 
 def reading(model: "DecoderLanguageModel") -> Any:

@@ -53,17 +53,23 @@ class DecoderLanguageModel(NeuralLanguageModel):
             config.start_id,
             config.max_length,
         )
-        self.embedding = TokenEmbedding(config.vocab_size, config.max_length, config, name="embedding")
+        self.embedding = TokenEmbedding(
+            config.vocab_size, config.max_length, config, name="embedding", dtype=self.dtype_policy
+        )
         self.stack = self.make_stack()
         self.output_dense = None
         if not config.tied:
             self.output_dense = keras.layers.Dense(
-                config.vocab_size, use_bias=False, kernel_initializer=normal(config), name="output"
+                config.vocab_size,
+                use_bias=False,
+                kernel_initializer=normal(config),
+                name="output",
+                dtype=self.dtype_policy,
             )
 
     def make_stack(self) -> TransformerDecoder:
         """Return the stack of blocks; a subclass may return another one."""
-        return TransformerDecoder(self.config, name="stack")
+        return TransformerDecoder(self.config, name="stack", dtype=self.dtype_policy)
 
     def build(self, input_shape: Any = None) -> None:
         """Make all weights; they do not depend on the length."""

@@ -61,7 +61,7 @@ def rotary_angles(positions: Any, width: int, base: float = BASE) -> tuple[Any, 
     """
     if width % 2:
         raise ValueError(f"width must be even: rotation turns pairs of numbers; got {width}.")
-    # In float64 and rounded once: an angle of thousands of radians has few digits left in float32.
+    # The frequencies in float64, rounded once; the angles are float32, as in published models.
     frequencies = (base ** (-np.arange(0, width, 2) / width)).astype(np.float32)
     angles = ops.cast(positions, "float32")[..., None] * frequencies  # (..., T, K/2)
     return ops.cos(angles), ops.sin(angles)

@@ -96,7 +96,8 @@ class SelfAttention(MultiHeadAttention):
 
         Args:
             x: float tensor of shape (B, T, D), the tokens that are new.
-            keys: the cache, (B, G, S, K), filled up to `index`.
+            keys: the cache, (B, G, S, K), filled up to `index`, and zero from there on: what is read is added there.
+                So a cache cannot be taken back to a smaller index.
             values: the cache, (B, G, S, K).
             index: the slot of the first new token; index + T is at most S.
             mask: bool tensor broadcastable to (B, H, T, S); it must hide the slots that are still empty.

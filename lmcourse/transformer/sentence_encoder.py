@@ -66,7 +66,7 @@ class SentenceEncoder:
         self._marks = [tokenizer.special_tokens[token] for token in ("[CLS]", "[SEP]")]
         if not model.built:
             model.build()
-        self._graph: tuple[list[int], Any] = ([], None)
+        self._graph: tuple[tuple, Any] = ((), None)
 
     @property
     def width(self) -> int:
@@ -123,9 +123,13 @@ class SentenceEncoder:
 
     def _compiled(self) -> Any:
         """Return `embed` as a graph, traced anew if the model has got other variables since (LoRA, quantization)."""
-        now = [id(variable) for variable in self.model.variables]
-        if self._graph[0] != now:
+        now = tuple(self.model.variables)
+        if len(now) != len(self._graph[0]) or any(
+            a is not b for a, b in zip(now, self._graph[0], strict=True)
+        ):
             signature = [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)]
-            graph = tf.function(lambda ids, mask: self.embed({"ids": ids, "mask": mask}), signature)
+            graph = tf.function(
+                lambda ids, mask: self.embed({"ids": ids, "mask": mask}), signature, autograph=False
+            )
             self._graph = (now, graph)
         return self._graph[1]

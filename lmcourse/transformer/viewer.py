@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -144,10 +145,15 @@ def logit_lens(model: DecoderLanguageModel, ids: ArrayLike) -> LogitLens:
     """
     document = _document(model, ids)
     read = np.concatenate([[model.start_id], document[:-1]])
-    logits = model.trace(read[None]).logits[:, 0].astype(np.float64)  # (L + 1, T, V)
-    logits -= logits.max(axis=-1, keepdims=True)
-    probability = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    return LogitLens(probability[:, np.arange(len(document)), document], logits.argmax(axis=-1))
+    if not model.built:
+        model.build()
+    hidden, _ = model.stack.trace(model.embedding(tf.constant(read[None], tf.int32)))
+    probability, top = [], []
+    for x in hidden:  # one after the other: the logits of thirty layers at once would take gigabytes
+        logits = tf.cast(model.logits(model.stack.finish(x))[0], tf.float32)  # (T, V)
+        probability.append(tf.gather(tf.nn.softmax(logits), document, batch_dims=1).numpy())
+        top.append(tf.argmax(logits, axis=-1).numpy())
+    return LogitLens(np.stack(probability), np.stack(top))
 
 
 def draw_logit_lens(

@@ -903,6 +903,14 @@ def masked_batch__what_was_not_chosen_is_hidden(
     return np.where(chosen, ids, mask_id), ids, chosen.astype(float)
 
 
+@wrong("4.9", caught_by="test_tokens_are_chosen_by_the_rate")
+def masked_batch__random_where_not_chosen(ids, special_ids, choice, fate, random_ids, mask_id, rate=0.15):
+    chosen = _chosen(ids, special_ids, choice, rate)
+    inputs = np.where(chosen & (fate < 0.8), mask_id, ids)
+    inputs = np.where((fate >= 0.8) & (fate < 0.9), random_ids, inputs)
+    return inputs, ids.copy(), chosen.astype(float)
+
+
 @wrong("4.9", caught_by="test_special_tokens_are_never_chosen")
 def masked_batch__special_tokens_too(ids, special_ids, choice, fate, random_ids, mask_id, rate=0.15):
     return masked_batch__with_a_loop(ids, [], choice, fate, random_ids, mask_id, rate)

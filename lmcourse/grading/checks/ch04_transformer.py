@@ -687,11 +687,13 @@ def _masked(answer, choice, fate, *, rate=0.15, ids=IDS, mask_id=3):
 )
 def test_tokens_are_chosen_by_the_rate(masked_batch):
     ids = np.arange(10, 26).reshape(2, 8)
-    choice, fate = _uniform(2, 8), np.full((2, 8), 0.5)
+    choice = _uniform(2, 8)
     for rate, mask_id in ((0.15, 3), (0.4, 2)):
+        # What is not chosen has every fate in turn, and none of them must matter.
+        fate = np.where(choice < rate, 0.5, np.resize([0.5, 0.85, 0.95], (2, 8)))
         inputs = _masked(masked_batch, choice, fate, rate=rate, ids=ids, mask_id=mask_id)[0]
         expected = [mask_id if c < rate else i for i, c in zip(ids.flat, choice.flat, strict=True)]
-        what = f"the inputs where all fates are 0.5, rate={rate}, mask_id={mask_id}"
+        what = f"the inputs where the fate of all chosen is 0.5, rate={rate}, mask_id={mask_id}"
         assert_equal(inputs, np.reshape(expected, (2, 8)), what)
 
 
