@@ -5,8 +5,8 @@ many threads as there are cores; what comes first (tracing, compiling) is not ti
 the turns. PyTorch is needed for nothing else: where another interpreter has it, give its path in LMCOURSE_TORCH_PYTHON.
 """
 
-import math
 import importlib.util
+import math
 import os
 import statistics
 import sys
