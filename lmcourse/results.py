@@ -52,7 +52,7 @@ THREAD_VARIABLES = (
     "TF_NUM_INTEROP_THREADS",
 )
 
-LIMIT_MINUTES = 6.0
+LIMIT_MINUTES = 15.0
 POLL_SECONDS = 0.05
 RECORDED_PACKAGES = ("numpy", "keras", "tensorflow")
 
@@ -89,11 +89,12 @@ class Experiment:
     """Something to measure, once for each seed.
 
     Attributes:
-        measure: called as `measure(seed, **settings)`; returns a `Measurement` within `LIMIT_MINUTES`.
+        measure: called as `measure(seed, **settings)`; returns a `Measurement`.
         model: what is measured, as the leaderboard names it.
         dataset: what it is measured on, as `lmcourse data list` names it.
         seeds: one row for each.
         settings: arguments of measure, which JSON can hold. Changing one makes the saved rows outdated.
+        limit_minutes: how long one run may take by the clock.
     """
 
     measure: Callable[..., Measurement]
@@ -101,6 +102,7 @@ class Experiment:
     dataset: str
     seeds: tuple[int, ...] = (0,)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    limit_minutes: float = LIMIT_MINUTES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +206,7 @@ def run(
     workers: int = 2,
     *,
     again: bool = False,
-    limit_minutes: float = LIMIT_MINUTES,
+    limit_minutes: float | None = None,
     folder: Path | None = None,
     progress: bool = True,
 ) -> Report:
@@ -219,7 +221,7 @@ def run(
         names: which experiments; None is all of them.
         workers: how many runs at a time, each on one core.
         again: measure also what is saved already.
-        limit_minutes: how long one run may take by the clock.
+        limit_minutes: how long one run may take by the clock; None is what its experiment says.
         folder: where the rows are; by default the course's data/results.
         progress: whether to show a progress bar.
 
@@ -239,8 +241,12 @@ def run(
         for name, seed in tasks
         if again or not _is_current(rows.get((name, seed)), experiments[name])
     ]
+    limits = {
+        name: each.limit_minutes if limit_minutes is None else limit_minutes
+        for name, each in experiments.items()
+    }
     report = Report(skipped=len(tasks) - len(pending))
-    outcomes = _carry_out(_module_name(chapter), pending, workers, limit_minutes)
+    outcomes = _carry_out(_module_name(chapter), pending, workers, limits)
     with contextlib.closing(outcomes), _progress_bar(len(pending), chapter, progress) as bar:
         for name, seed, outcome in outcomes:
             bar.update()
@@ -532,14 +538,15 @@ class _Run:
 
 
 def _carry_out(
-    module_name: str, tasks: list[tuple[str, int]], workers: int, limit_minutes: float
+    module_name: str, tasks: list[tuple[str, int]], workers: int, limits: Mapping[str, float]
 ) -> Iterator[tuple[str, int, dict[str, Any] | Failure]]:
     """Run the tasks, `workers` at a time; yield name, seed and outcome of each as it ends."""
     waiting, running = list(tasks), []
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(_Run(module_name, *waiting.pop(0), limit_minutes))
+                name, seed = waiting.pop(0)
+                running.append(_Run(module_name, name, seed, limits[name]))
             for candidate in list(running):
                 outcome = candidate.outcome()
                 if outcome is not None:

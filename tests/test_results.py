@@ -69,6 +69,7 @@ EXPERIMENTS = {
     "fail": Experiment(fail, "Fail", "other"),
     "crash": Experiment(crash, "Crash", "other"),
     "sleep": Experiment(sleep, "Sleep", "other"),
+    "short": Experiment(sleep, "Sleep", "other", limit_minutes=0.05),
 }
 '''
 
@@ -228,6 +229,11 @@ def test_a_run_over_its_time_is_ended(toy):
     report = run("ch01", ["sleep"], limit_minutes=0.05, progress=False)
     assert [failure.reason for failure in report.failures] == ["took more than 0.05 minutes"]
     assert not psutil.pid_exists(int((toy / "sleeper.pid").read_text()))
+
+
+def test_an_experiment_has_a_limit_of_its_own(toy):
+    report = run("ch01", ["short"], progress=False)
+    assert [failure.reason for failure in report.failures] == ["took more than 0.05 minutes"]
 
 
 def test_an_interrupt_keeps_what_is_done_and_ends_what_is_running(toy, tmp_path):

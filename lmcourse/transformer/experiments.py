@@ -4,6 +4,7 @@ On Fableworld all models read the training and test stories of the rows of chapt
 the characters of chapter 2's. Translation is measured as in chapter 3.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -279,6 +280,10 @@ def _translation(name: str, language: str) -> Experiment:
 
 EXPERIMENTS = {
     "fableworld-gpt": _fableworld("GPT"),
+    # About half an hour: the same model on five times as many stories, each read twice as often.
+    "fableworld-gpt-long": dataclasses.replace(
+        _fableworld("GPT, ten times the training", tokens=5_000_000, epochs=4), seeds=(0,), limit_minutes=90
+    ),
     "fableworld-llama": _fableworld(
         "Llama",
         "llama",
