@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import tracemalloc
 
 import keras
@@ -309,6 +310,24 @@ class TestFields:
                 for name in ("width", "depth", "num_heads", "num_kv_heads", "head_dim", "hidden_dim")
             ),
             ({"width": 8.0}, r"width must be an integer; got 8\.0"),
+            ({"num_heads": True}, "num_heads must be an integer; got True"),
+            ({"head_dim": "4"}, "head_dim must be an integer or None; got '4'"),
+            ({"dropout": "0.1"}, "dropout must be a finite number; got '0.1'"),
+            ({"dropout": True}, "dropout must be a finite number; got True"),
+            ({"dropout": None}, "dropout must be a finite number; got None"),
+            ({"dropout": math.nan}, "dropout must be a finite number; got nan"),
+            ({"norm_epsilon": math.inf}, "norm_epsilon must be a finite number; got inf"),
+            ({"rotary_base": 10**400}, "rotary_base must be a finite number; got 1000"),
+            (
+                {"initializer_stddev": [0.1]},
+                r"initializer_stddev must be a finite number or None; got \[0.1\]",
+            ),
+            ({"norm_first": 1}, "norm_first must be True or False; got 1"),
+            ({"use_bias": "False"}, "use_bias must be True or False; got 'False'"),
+            ({"tied": None}, "tied must be True or False; got None"),
+            ({"norm": ["rms"]}, r"norm must be one of .*; got \['rms'\]"),
+            ({"start_id": 1.0}, r"start_id must be an integer; got 1\.0"),
+            ({"start_id": False}, "start_id must be an integer; got False"),
             ({"depth": "2"}, r"depth must be an integer; got '2'"),
             ({"vocab_size": None}, "vocab_size must be an integer; got None"),
         ],
@@ -316,6 +335,36 @@ class TestFields:
     def test_sizes_and_choices_that_cannot_be_are_refused(self, changes, message):
         with pytest.raises(ValueError, match=message):
             GPTConfig(**{**SMALLEST, "vocab_size": 5, **changes})
+
+    @pytest.mark.parametrize("kind", CONFIGS)
+    def test_no_field_takes_a_value_of_another_type(self, kind):
+        known = [field.name for field in dataclasses.fields(kind)]
+        sizes = {**SMALLEST, "vocab_size": 5, "source_vocab": 5, "target_vocab": 5}
+        fields = {name: sizes[name] for name in known if name in sizes}
+        for name in known:
+            with pytest.raises(ValueError, match=f"^{name} must be .*; got <object"):
+                kind(**{**fields, name: object()})
+
+    def test_numpys_numbers_and_flags_become_pythons_and_an_integer_a_real_number(self):
+        config = BertConfig(
+            **SMALLEST,
+            vocab_size=5,
+            dropout=np.float64(0.25),
+            norm_epsilon=1,
+            pooler=np.True_,
+            heads=np.False_,
+        )
+        assert (config.dropout, config.norm_epsilon, config.pooler, config.heads) == (0.25, 1.0, True, False)
+        kinds = [type(value) for value in (config.dropout, config.norm_epsilon, config.pooler, config.heads)]
+        assert kinds == [float, float, bool, bool]
+        assert type(GPTConfig(**SMALLEST, vocab_size=5, start_id=np.int32(3)).start_id) is int
+
+    def test_a_change_of_a_field_that_is_not_there_is_refused(self):
+        config = GPTConfig(**SMALLEST, vocab_size=5)
+        with pytest.raises(ValueError, match="GPTConfig has no heads; it has width, depth"):
+            config.changed(heads=2)
+        with pytest.raises(ValueError, match="GPTConfig has no 2; it has width, depth"):
+            GPTConfig.from_dict({**config.to_dict(), 2: 3})
 
     def test_ids_and_vocabularies_of_a_translator_must_fit(self):
         with pytest.raises(ValueError, match=r"end_id must be between 0 and vocab_size - 1 = 5; got 6"):

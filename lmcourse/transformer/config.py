@@ -5,12 +5,31 @@ Letters: `D` width, `F` width of the feed-forward network, `H` heads, `G` heads 
 """
 
 import dataclasses
-from collections.abc import Mapping
-from numbers import Integral
-from typing import Any, ClassVar, Literal, Self, get_args
+import sys
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from lmcourse.attention import AttentionSize
-from lmcourse.core import check_positive
+
+
+class Bounds(NamedTuple):
+    """Which numbers a field may be; it stands in the field's annotation, as in `Size`.
+
+    Attributes:
+        words: what a message says of them.
+        hold: whether a number is one of them.
+    """
+
+    words: str
+    hold: Callable[[Any], bool]
+
+
+Size = Annotated[int, Bounds("at least 1", lambda number: number >= 1)]
+Positive = Annotated[float, Bounds("above 0", lambda number: number > 0)]
+Rate = Annotated[float, Bounds("at least 0 and below 1", lambda number: 0 <= number < 1)]
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "swiglu"]
 Norm = Literal["layer", "rms", "none"]
@@ -47,6 +66,10 @@ class StackConfig:
             product has about the size of what went in. GPT-2's 0.02 is for wide models: a narrow one learns to copy
             several times later with it.
 
+    Raises:
+        ValueError: if a field is not of its type or outside its range, or if two do not fit together. NumPy's numbers
+            are taken, and become Python's.
+
     Example:
         >>> StackConfig(width=512, depth=6, num_heads=8).block_parameters()
         {'attention': 1050624, 'feed_forward': 2099712, 'norms': 2048}
@@ -54,30 +77,25 @@ class StackConfig:
 
     PRESETS: ClassVar[Presets] = {}
 
-    width: int
-    depth: int
-    num_heads: int
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    hidden_dim: int | None = None
+    width: Size
+    depth: Size
+    num_heads: Size
+    num_kv_heads: Size | None = None
+    head_dim: Size | None = None
+    hidden_dim: Size | None = None
     activation: Activation = "gelu"
     norm: Norm = "layer"
     norm_first: bool = True
-    norm_epsilon: float = 1e-5
+    norm_epsilon: Positive = 1e-5
     positions: Positions = "none"
-    rotary_base: float = 10_000.0
+    rotary_base: Positive = 10_000.0
     rotary_pairing: Pairing = "half"
     use_bias: bool = True
-    dropout: float = 0.0
-    initializer_stddev: float | None = None
+    dropout: Rate = 0.0
+    initializer_stddev: Positive | None = None
 
     def __post_init__(self):
-        self._check_sizes("width", "depth", "num_heads")
-        self._check_sizes("num_kv_heads", "head_dim", "hidden_dim", optional=True)
-        choices = {"activation": Activation, "norm": Norm, "positions": Positions, "rotary_pairing": Pairing}
-        for name, choice in choices.items():
-            if getattr(self, name) not in get_args(choice):
-                raise ValueError(f"{name} must be one of {get_args(choice)}; got {getattr(self, name)!r}.")
+        check_fields(self)
         if self.head_dim is None and self.width % self.num_heads:
             raise ValueError(
                 f"num_heads must divide width = {self.width}, or head_dim be given; got {self.num_heads}."
@@ -94,13 +112,6 @@ class StackConfig:
             raise ValueError(
                 f"width must be even for sinusoidal positions, a sine and a cosine each; got {self.width}."
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1; got {self.dropout}.")
-        for name in ("norm_epsilon", "rotary_base", "initializer_stddev"):
-            number = getattr(self, name)
-            unset = number is None and name == "initializer_stddev"
-            if not (unset or number > 0):
-                raise ValueError(f"{name} must be above 0; got {number}.")
 
     @property
     def kv_heads(self) -> int:
@@ -123,7 +134,14 @@ class StackConfig:
         return self.initializer_stddev or self.width**-0.5
 
     def block_parameters(self, *, cross_attention: bool = False) -> dict[str, int]:
-        """Return the parameters of each part of one block."""
+        """Return the parameters of each part of one block.
+
+        Args:
+            cross_attention: whether the block attends to an encoder's result as well, as a decoder's does.
+
+        Returns:
+            The number of parameters by the name of the part; with cross-attention it is a part of its own.
+        """
         attention = AttentionSize(
             self.width,
             num_heads=self.num_heads,
@@ -141,7 +159,14 @@ class StackConfig:
         }
 
     def stack_parameters(self, *, cross_attention: bool = False) -> dict[str, int]:
-        """Return the parameters of all blocks together, and of the norm at the end, by part."""
+        """Return the parameters of all blocks together, and of the norm at the end.
+
+        Args:
+            cross_attention: whether the blocks attend to an encoder's result as well.
+
+        Returns:
+            The number of parameters by the name of the part, as `block_parameters`.
+        """
         parts = {
             name: self.depth * count
             for name, count in self.block_parameters(cross_attention=cross_attention).items()
@@ -168,17 +193,23 @@ class StackConfig:
 
     @classmethod
     def from_dict(cls, fields: "Mapping[str, Any] | StackConfig") -> Self:
-        """Return the config with these fields; a config comes back as it is.
+        """Return the config with these fields.
+
+        Args:
+            fields: values by the names of the fields, as `to_dict` returns them, or a config.
+
+        Returns:
+            The config; if `fields` is one of this class, itself.
 
         Raises:
-            ValueError: if a field is unknown or missing.
+            ValueError: if it is neither, or a field is unknown, missing, or not as it has to be.
         """
         if isinstance(fields, cls):
             return fields
         if not isinstance(fields, Mapping):
             raise ValueError(f"config must be a {cls.__name__} or a dict of its fields; got {fields!r:.80}.")
         known = {field.name: field for field in dataclasses.fields(cls)}
-        unknown = sorted(set(fields) - set(known))
+        unknown = sorted(map(str, set(fields) - set(known)))
         if unknown:
             raise ValueError(f"{cls.__name__} has no {', '.join(unknown)}; it has {', '.join(known)}.")
         missing = [
@@ -198,27 +229,26 @@ class StackConfig:
             name: one of `PRESETS`.
             **changes: fields that are to be otherwise. The small ones need `vocab_size`, which the text decides.
 
+        Returns:
+            A new config.
+
         Raises:
-            ValueError: if there is no such preset, or a field is missing.
+            ValueError: if there is no such preset, or a field is unknown, missing, or not as it has to be.
         """
         if name not in cls.PRESETS:
             raise ValueError(f"preset must be one of {', '.join(cls.PRESETS) or '(none)'}; got {name!r}.")
         return cls.from_dict({**cls.PRESETS[name], **changes})
 
     def changed(self, **changes: Any) -> Self:
-        """Return the config with some fields otherwise."""
-        return dataclasses.replace(self, **changes)
+        """Return a new config with some fields otherwise.
 
-    def _check_sizes(self, *names: str, optional: bool = False) -> None:
-        """Refuse fields that are no positive integers; NumPy's become Python's, which JSON can hold."""
-        for name in names:
-            size = getattr(self, name)
-            if size is None and optional:
-                continue
-            if not isinstance(size, Integral) or isinstance(size, bool):
-                raise ValueError(f"{name} must be an integer; got {size!r}.")
-            check_positive(**{name: int(size)})
-            object.__setattr__(self, name, int(size))
+        Args:
+            **changes: values by the names of the fields.
+
+        Raises:
+            ValueError: if there is no such field, or it is not as it has to be.
+        """
+        return type(self).from_dict({**self.to_dict(), **changes})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -277,8 +307,8 @@ class GPTConfig(StackConfig):
         },
     }
 
-    vocab_size: int
-    max_length: int = 1024
+    vocab_size: Size
+    max_length: Size = 1024
     tied: bool = True
     start_id: int = 0
     activation: Activation = "gelu_tanh"
@@ -286,7 +316,6 @@ class GPTConfig(StackConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_sizes("vocab_size", "max_length")
         check_id(self.vocab_size, start_id=self.start_id)
 
     def parameters(self) -> dict[str, int]:
@@ -415,9 +444,9 @@ class BertConfig(StackConfig):
         },
     }
 
-    vocab_size: int
-    max_length: int = 512
-    segments: int = 2
+    vocab_size: Size
+    max_length: Size = 512
+    segments: Size = 2
     pooler: bool = True
     heads: bool = True
     positions: Positions = "learned"
@@ -426,7 +455,6 @@ class BertConfig(StackConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_sizes("vocab_size", "max_length", "segments")
         if self.heads and not self.pooler:
             raise ValueError("pooler must be True for heads: the next sentence is told from it; got False.")
 
@@ -489,9 +517,9 @@ class EncoderDecoderConfig(StackConfig):
         },
     }
 
-    source_vocab: int
-    target_vocab: int
-    max_length: int = 1024
+    source_vocab: Size
+    target_vocab: Size
+    max_length: Size = 1024
     shared: bool = False
     start_id: int = 0
     end_id: int = 0
@@ -501,7 +529,6 @@ class EncoderDecoderConfig(StackConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_sizes("source_vocab", "target_vocab", "max_length")
         check_id(self.target_vocab, start_id=self.start_id, end_id=self.end_id)
         if self.shared and self.source_vocab != self.target_vocab:
             raise ValueError(
@@ -522,7 +549,39 @@ class EncoderDecoderConfig(StackConfig):
         }
 
 
-def check_id(vocab_size: int, **ids: int) -> None:
+def check_fields(record: Any) -> None:
+    """Make each field of a dataclass what its annotation says, or refuse it.
+
+    Integers, real numbers, flags, choices (`Literal`), and each of them `| None`, are looked at; bounds stand in the
+    annotation. A flag is no number, and a number no flag. An integer may stand for a real number.
+
+    Args:
+        record: an instance; its numbers become Python's own, which JSON can hold.
+
+    Raises:
+        ValueError: if a field is of another type, outside its bounds, or not finite.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Training:
+        ...     steps: Size
+        ...     dropout: Rate | None = None
+        ...     def __post_init__(self):
+        ...         check_fields(self)
+        >>> Training(np.int64(3), 0)
+        Training(steps=3, dropout=0.0)
+        >>> Training(3, "0.1")
+        Traceback (most recent call last):
+        ...
+        ValueError: dropout must be a finite number or None; got '0.1'.
+    """
+    types = get_type_hints(type(record), include_extras=True)
+    for field in dataclasses.fields(record):
+        value = _checked(field.name, types[field.name], getattr(record, field.name))
+        object.__setattr__(record, field.name, value)
+
+
+def check_id(vocab_size: int, **ids: Any) -> None:
     """Refuse an id that is not in the vocabulary.
 
     Args:
@@ -530,8 +589,42 @@ def check_id(vocab_size: int, **ids: int) -> None:
         **ids: ids by the names of the arguments they came as.
 
     Raises:
-        ValueError: if one is below 0, or V or above.
+        ValueError: if one is no integer, below 0, or V or above.
     """
     for name, number in ids.items():
+        number = _checked(name, int, number)
         if not 0 <= number < vocab_size:
             raise ValueError(f"{name} must be between 0 and vocab_size - 1 = {vocab_size - 1}; got {number}.")
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+# What a field of each type takes, and what a message says of it.
+_TAKEN: Mapping[type, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool | np.bool_), "True or False"),
+    int: (lambda value: _is_number(value, Integral), "an integer"),
+    float: (lambda value: _is_number(value, Real) and abs(value) <= sys.float_info.max, "a finite number"),
+}
+
+
+def _checked(name: str, kind: Any, value: Any, also: str = "") -> Any:
+    """Return a field's value as an object of its type; `also` is what a message says may stand there instead."""
+    choices = get_args(kind)
+    if type(None) in choices:
+        return None if value is None else _checked(name, choices[0], value, " or None")
+    if get_origin(kind) is Literal:
+        if not (isinstance(value, str) and value in choices):
+            raise ValueError(f"{name} must be one of {choices}{also}; got {value!r:.80}.")
+        return str(value)
+    kind, *bounds = choices or (kind,)
+    if kind not in _TAKEN:
+        return value
+    takes, words = _TAKEN[kind]
+    if not takes(value):
+        raise ValueError(f"{name} must be {words}{also}; got {value!r:.80}.")
+    for words, hold in bounds:
+        if not hold(value):
+            raise ValueError(f"{name} must be {words}; got {value}.")
+    return kind(value)
