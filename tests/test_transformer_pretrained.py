@@ -450,6 +450,40 @@ def test_heads_that_are_not_in_the_file_are_missed(reference, folder):
         load_bert(folder(BERT_SIZES, masked_only), heads=True)
 
 
+def test_a_given_config_and_given_parts_both_count(reference, folder):
+    path = folder(BERT_SIZES, weights_of(reference, "bert"))
+    config = load_bert(path).config
+    assert (config.pooler, config.heads) == (True, True)
+    without = load_bert(path, config, heads=False)
+    assert without.config == config.changed(heads=False)
+    neither = load_bert(path, config.to_dict(), pooler=False, heads=False)
+    assert neither.config == config.changed(pooler=False, heads=False)
+    again = load_bert(path, neither.config, pooler=True, heads=True)
+    assert again.config == config
+    ids = np.array([[2, 3, 4]])
+    hidden = [model.encode({"ids": ids})[0] for model in (without, neither, again)]
+    for found in hidden[1:]:
+        np.testing.assert_allclose(found, hidden[0], **CLOSE)
+    with pytest.raises(ValueError, match=r"pooler must be True for heads.*; got False"):
+        load_bert(path, config, pooler=False)
+    with pytest.raises(ValueError, match="heads must be True or False; got 'no'"):
+        load_bert(path, config, heads="no")
+
+
+def test_a_path_to_no_variable_is_refused_and_says_where_it_ends():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    for path, end in (("layers.0.kernels", "Dense has no kernels"), ("layers.4.kernel", "list has no 4")):
+        with pytest.raises(
+            ValueError, match=f"path must lead to a variable of the model; got '{path}', and a {end}"
+        ):
+            variable_at(model, path)
+
+
+def test_rows_that_are_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="matrix must have rows in pairs for each of 2 heads; got 6 rows"):
+        halves_apart(np.zeros((6, 1)), heads=2)
+
+
 # --- by name
 
 

@@ -70,7 +70,7 @@ class ChatModel:
 
     @property
     def stop_id(self) -> int:
-        """The id with which the model ends an answer."""
+        """The id with which the model ends an answer; ValueError if the tokenizer has no such token."""
         return self.template.stop_id(self.tokenizer)
 
 
@@ -115,6 +115,9 @@ def load_chat_model(path: StrPath) -> ChatModel:
 
     Args:
         path: the file.
+
+    Returns:
+        The model, in float32, as `load_gguf` returns it, and what is needed to talk to it.
 
     Raises:
         OSError: if it cannot be opened.
@@ -188,8 +191,8 @@ def load_bert(
     Args:
         path: the file, or a folder that holds it as model.safetensors.
         config: the model's sizes; by default those in config.json beside the file.
-        pooler: where there is no config: whether to have the pooler; by default if the file has it.
-        heads: where there is no config: whether to have the heads; by default if the file has both.
+        pooler: whether to have the pooler; by default as the config given says, and without one if the file has it.
+        heads: whether to have the heads; by default as the config given says, and without one if the file has both.
 
     Returns:
         The model. Dropout is 0, unless the config given says otherwise.
@@ -197,7 +200,7 @@ def load_bert(
     Raises:
         OSError: if a file cannot be opened.
         WeightsFileError: if config.json is of another model, or a tensor is missing, of a wrong shape, or too many.
-        ValueError: if the config is none, or not of BERT's kind.
+        ValueError: if the config is none, or not of BERT's kind, or heads are asked for without a pooler.
 
     Reference: Devlin et al. 2019, arXiv:1810.04805.
     """
@@ -210,8 +213,8 @@ def load_bert(
             has_heads = {"cls.predictions.bias", "cls.seq_relationship.weight"} <= set(file.tensors)
             heads = has_heads and pooler is not False if heads is None else heads
             pooler = has_pooler or heads if pooler is None else pooler
-            config = config.changed(pooler=pooler, heads=heads)
-        config = BertConfig.from_dict(config)
+        asked = {name: part for name, part in (("pooler", pooler), ("heads", heads)) if part is not None}
+        config = BertConfig.from_dict(config).changed(**asked)
         _require_layout(config, norm_first=False)
         old = any(name.endswith("LayerNorm.gamma") for name in file.tensors)
         entries = bert_entries(config, prefix, ("gamma", "beta") if old else ("weight", "bias"))
@@ -227,8 +230,12 @@ def load_sentence_encoder(folder: StrPath, *, lowercase: bool = True) -> Sentenc
         folder: it holds config.json, model.safetensors and vocab.txt.
         lowercase: whether the model is an "uncased" one.
 
+    Returns:
+        The encoder, whose `encode` makes vectors of sentences.
+
     Raises:
-        OSError, WeightsFileError, ValueError: as `load_bert`.
+        OSError, WeightsFileError: as `load_bert`.
+        ValueError: if the vocabulary is none, or not of the model's size.
     """
     tokenizer = WordPieceTokenizer.from_file(Path(folder) / VOCABULARY, lowercase=lowercase)
     return SentenceEncoder(load_bert(folder, pooler=False, heads=False), tokenizer)
@@ -236,6 +243,12 @@ def load_sentence_encoder(folder: StrPath, *, lowercase: bool = True) -> Sentenc
 
 def read_llama_config(file: GGUFFile) -> LlamaConfig:
     """Return the sizes of the model in a GGUF file.
+
+    Args:
+        file: open; its metadata are read, of its tensors only the names and shapes.
+
+    Returns:
+        The config of the model that `load_gguf` makes of it.
 
     Raises:
         WeightsFileError: if it is of another architecture than "llama", or has what ours cannot do.

@@ -88,6 +88,10 @@ def build_empty(model: keras.Model) -> None:
     """Build a model whose weights are to be set next: nothing is drawn for them, or even written.
 
     So loading takes the memory of the model once, not twice.
+
+    Args:
+        model: not built yet, and one that is built without being told the shape of its inputs. Afterwards its weights
+            hold whatever the memory held.
     """
 
     def reserve(create: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
@@ -103,10 +107,31 @@ def build_empty(model: keras.Model) -> None:
 
 
 def variable_at(model: keras.Model, path: str) -> keras.Variable:
-    """Return a model's variable by its path, whose numbers are places in lists."""
+    """Return a model's variable by its path.
+
+    Args:
+        model: built.
+        path: attributes from the model on, joined by dots; a number is a place in a list.
+
+    Returns:
+        The variable itself, not a copy.
+
+    Raises:
+        ValueError: if the path leads nowhere.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        >>> tuple(variable_at(model, "layers.0.kernel").shape)
+        (2, 3)
+    """
     found: Any = model
     for part in path.split("."):
-        found = found[int(part)] if part.isdigit() else getattr(found, part)
+        try:
+            found = found[int(part)] if part.isdigit() else getattr(found, part)
+        except (AttributeError, IndexError, TypeError):
+            raise ValueError(
+                f"path must lead to a variable of the model; got {path!r}, and a {type(found).__name__} has no {part}."
+            ) from None
     return found
 
 
@@ -115,6 +140,12 @@ def gguf_llama_entries(config: LlamaConfig) -> list[Entry]:
 
     Matrices are (out, in). In queries and keys the two numbers that turn together are neighbours in a head; for
     weights that turn i with i + K/2 they are brought back to there.
+
+    Args:
+        config: the model's.
+
+    Returns:
+        An entry for each tensor, and so for each weight of a `Llama` of this config.
 
     Reference: https://github.com/ggml-org/llama.cpp, convert_hf_to_gguf.py, `LlamaModel.permute`.
     """
@@ -162,6 +193,9 @@ def gpt2_entries(config: GPTConfig, prefix: str = "") -> list[Entry]:
     Args:
         config: the model's.
         prefix: what stands before each name: "transformer." or nothing.
+
+    Returns:
+        An entry for each tensor, and so for each weight of a `GPT` of this config.
     """
     width, wide = config.width, config.ffn_width
     entries = [
@@ -203,6 +237,9 @@ def bert_entries(
         config: the model's.
         prefix: what stands before each name but the heads': "bert." or nothing.
         norm_names: what a norm's scale and offset are called: "weight" and "bias", or in old files "gamma" and "beta".
+
+    Returns:
+        An entry for each tensor, and so for each weight of a `Bert` of this config.
     """
     width, wide, table = config.width, config.ffn_width, f"{prefix}embeddings"
     entries = [
@@ -246,22 +283,50 @@ def bert_entries(
 
 
 def into_heads(heads: int, head_width: int) -> Arrange:
-    """Return what makes (D, H, K) of a matrix (H · K, D): the heads' outputs lie one after the other."""
+    """Return what makes (D, H, K) of a matrix (H · K, D): the heads' outputs lie one after the other.
+
+    Args:
+        heads: H.
+        head_width: K.
+
+    Returns:
+        A function from the one array to the other.
+    """
     return lambda matrix: matrix.T.reshape(-1, heads, head_width)
 
 
 def out_of_heads(heads: int, head_width: int) -> Arrange:
-    """Return what makes (H, K, D) of a matrix (D, H · K)."""
+    """Return what makes (H, K, D) of a matrix (D, H · K).
+
+    Args:
+        heads: H.
+        head_width: K.
+
+    Returns:
+        A function from the one array to the other.
+    """
     return lambda matrix: matrix.T.reshape(heads, head_width, -1)
 
 
 def halves_apart(matrix: NDArray, heads: int) -> NDArray:
     """Reorder the rows of each head, (H · K, D), so that rows 2i and 2i + 1 become rows i and i + K/2.
 
+    Args:
+        matrix: of shape (H · K, D).
+        heads: H.
+
+    Returns:
+        The same rows in their new order, (H · K, D).
+
+    Raises:
+        ValueError: if the rows are not pairs for each head.
+
     Example:
         >>> halves_apart(np.arange(8)[:, None], heads=2)[:, 0].tolist()
         [0, 2, 1, 3, 4, 6, 5, 7]
     """
+    if len(matrix) % (2 * heads):
+        raise ValueError(f"matrix must have rows in pairs for each of {heads} heads; got {len(matrix)} rows.")
     pairs = matrix.reshape(heads, -1, 2, matrix.shape[-1])  # (H, K/2, 2, D)
     return pairs.swapaxes(1, 2).reshape(matrix.shape)
 
