@@ -573,7 +573,7 @@ def test_other_tokens_are_compared_with_the_floor_by_canonical_token(published, 
     [
         ([], "--dataset must be given for a model that was not trained here"),
         (["--dataset", "moby"], "--dataset must be one of fableworld"),
-        (["--dataset", "littleplay", "--context", "99"], "at most the model's max_length, 32; got 99"),
+        (["--dataset", "littleplay", "--context", "99"], "--context must be at most the model's 32; got 99"),
         (["--dataset", "littleplay", "--context", "0"], "--context must be at least 1; got 0"),
         (["--dataset", "littleplay", "--documents", "0"], "--documents must be at least 1; got 0"),
     ],

@@ -1,6 +1,7 @@
 """Trained models as folders, texts longer than a model's context, and text that is shown as it grows."""
 
 import json
+import math
 import os
 import sys
 
@@ -240,15 +241,85 @@ def test_a_model_without_a_limit_reads_all(window_model):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"length": 11}, "length must be at most the model's max_length, 10; got 11"),
-        ({"length": 0}, "length must be at least 1; got 0"),
-        ({"overlap": 10}, "overlap must be from 0 to length - 1 = 9; got 10"),
-        ({"length": 4, "overlap": -1}, "overlap must be from 0 to length - 1 = 3; got -1"),
+        ({"length": 11}, "length must be an integer from 1 to the model's max_length = 10; got 11"),
+        ({"length": 0}, "length must be an integer from 1 to the model's max_length = 10; got 0"),
+        ({"length": np.int64(0)}, "length must be an integer from 1 to .* = 10; got .*0"),
+        ({"length": "5"}, "length must be an integer from 1 to .* = 10; got '5'"),
+        ({"length": 5.0}, r"length must be an integer from 1 to .* = 10; got 5\.0"),
+        ({"overlap": 10}, "overlap must be an integer from 0 to length - 1 = 9; got 10"),
+        ({"length": 4, "overlap": -1}, "overlap must be an integer from 0 to length - 1 = 3; got -1"),
+        ({"overlap": "2"}, "overlap must be an integer from 0 to length - 1 = 9; got '2'"),
     ],
 )
 def test_a_window_that_cannot_be_is_refused(window_model, arguments, said):
     with pytest.raises(ValueError, match=said):
         SlidingContext(Limited(window_model, 10), **arguments)
+
+
+def test_an_overlap_without_a_length_is_refused(window_model):
+    with pytest.raises(ValueError, match=r"length must be given with overlap .* got overlap = 3"):
+        SlidingContext(window_model, overlap=3)
+
+
+class LooksBack(LanguageModel):
+    """Gives how many tokens it can look back to in place of nats, and counts what it reads."""
+
+    vocab_size = 9
+
+    def __init__(self, max_length=None):
+        self.max_length, self.read = max_length, 0
+
+    def token_log_probs(self, ids, mask=None):
+        self.read += ids.size
+        return np.where(mask, np.arange(ids.shape[1]), 0.0)
+
+    def next_log_probs(self, prefixes):
+        return np.array([[float(len(prefix))] * 9 for prefix in prefixes])
+
+
+@pytest.mark.parametrize(
+    ("overlap", "contexts", "windows"),
+    [
+        # Nine tokens, four at a time, by hand: [0123], [4567], [8...]
+        (0, [0, 1, 2, 3, 0, 1, 2, 3, 0], 3),
+        # [0123], [3456], [678.]
+        (1, [0, 1, 2, 3, 1, 2, 3, 1, 2], 3),
+        # [0123], [2345], [4567], [678.]
+        (2, [0, 1, 2, 3, 2, 3, 2, 3, 2], 4),
+        # [0123], [1234], [2345], [3456], [4567], [5678]
+        (3, [0, 1, 2, 3, 3, 3, 3, 3, 3], 6),
+    ],
+)
+def test_how_far_each_token_looks_back_and_what_that_costs(overlap, contexts, windows):
+    model = LooksBack(max_length=4)
+    sliding = SlidingContext(model, overlap=overlap)
+    text = np.arange(9)[None]
+    assert sliding.token_log_probs(text).tolist() == [contexts]
+    assert model.read == windows * 4 == 4 * (1 + math.ceil((9 - 4) / (4 - overlap)))
+    chain = [sliding.next_log_probs([text[0, :t]])[0, text[0, t]] for t in range(9)]
+    assert chain == [0, 1, 2, 3, 3, 3, 3, 3, 3]  # always as far as can be
+    assert all(ours <= longest for ours, longest in zip(contexts, chain, strict=True))
+
+
+def test_by_default_half_of_a_window_overlaps():
+    assert [SlidingContext(LooksBack(length)).overlap for length in (1, 4, 5)] == [0, 2, 2]
+    assert SlidingContext(LooksBack()).overlap is None
+
+
+def test_windows_in_which_nothing_counts_are_not_read():
+    model = LooksBack(max_length=4)
+    mask = np.arange(9)[None] >= 7  # the windows by hand, as above: only [4567] and [678.] score what counts
+    found = SlidingContext(model, overlap=2).token_log_probs(np.arange(9)[None], mask)
+    assert found.tolist() == [[0, 0, 0, 0, 0, 0, 0, 3, 2]]
+    assert model.read == 2 * 4
+
+
+def test_what_a_model_reads_before_a_document_stands_before_every_window(window_model):
+    ids = np.random.default_rng(3).integers(1, 9, (1, 12))
+    later = SlidingContext(window_model, 8, overlap=1).token_log_probs(ids)[0, 8:]
+    alone = window_model.token_log_probs(ids[:, 7:])[0, 1:]  # the second window as a document of its own
+    np.testing.assert_allclose(later, alone, rtol=1e-5)
+    assert np.abs(later[0] - window_model.token_log_probs(ids)[0, 8]) > 1e-3
 
 
 # ---------------------------------------------------------------- text that grows

@@ -54,8 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the measures; 1 if data is not there."""
     for name in ("documents", "context"):
-        if (getattr(args, name) or 1) < 1 or getattr(args, name) == 0:
-            raise UsageError(f"--{name} must be at least 1; got {getattr(args, name)}.")
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise UsageError(f"--{name} must be at least 1; got {number}.")
     if args.dataset is not None:
         check_dataset(args.dataset)
     try:
@@ -124,13 +125,12 @@ def evaluate(loaded: LoadedModel, texts: HeldOutTexts, context: int | None = Non
     """
     from lmcourse.training import SlidingContext
 
-    documents = documents_ids(loaded.tokenizer, texts.documents)
+    if None not in (context, loaded.context) and context > loaded.context:
+        raise UsageError(f"--context must be at most the model's {loaded.context}; got {context}.")
     if context is None and loaded.context is not None:
         context = min(loaded.context, WINDOW)
-    try:
-        model = SlidingContext(loaded.model, context)
-    except ValueError as error:
-        raise UsageError(f"--context: {error}") from None
+    documents = documents_ids(loaded.tokenizer, texts.documents)
+    model = SlidingContext(loaded.model, context)
     nats = token_surprisals_nats(model, documents)
     score = Score(float(sum(part.sum() for part in nats)), sum(map(len, documents)), texts.utf8_bytes)
     if not texts.stories:
