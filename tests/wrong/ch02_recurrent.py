@@ -228,14 +228,22 @@ def simple_rnn__only_the_last(x, h0, W, U, b):
     return simple_rnn__one_matrix(x, h0, W, U, b)[:, -1]
 
 
-@wrong("2.3", caught_by="test_the_state_of_every_step_is_returned")
+@wrong("2.3", caught_by="test_the_axes_are_batch_time_and_width")
 def simple_rnn__time_first(x, h0, W, U, b):
     return simple_rnn__one_matrix(x, h0, W, U, b).transpose(1, 0, 2)
 
 
-@wrong("2.3", caught_by="test_the_state_of_every_step_is_returned")
+@wrong("2.3", caught_by="test_h0_is_not_among_the_states")
 def simple_rnn__with_h0(x, h0, W, U, b):
     return np.concatenate([h0[:, None], simple_rnn__one_matrix(x, h0, W, U, b)], axis=1)
+
+
+@wrong("2.3", caught_by="test_h0_is_not_among_the_states")
+def simple_rnn__as_in_the_chapter(x, h0, W, U, b):
+    states = [h0]
+    for t in range(x.shape[1]):
+        states.append(np.tanh(x[:, t] @ W + states[-1] @ U + b))
+    return np.array(states)
 
 
 @wrong("2.3", caught_by="test_one_step_equals_the_formula")
@@ -396,25 +404,25 @@ def lstm_step__gate_by_gate(x, h, c, W, U, b):
     return o * np.tanh(new_c), new_c
 
 
-@wrong("2.5", caught_by="test_zero_weights_halve_the_cell")
+@wrong("2.5", caught_by="test_the_state_comes_before_the_cell")
 def lstm_step__cell_first(x, h, c, W, U, b):
     return _lstm(x @ W + h @ U + b, c)[::-1]
 
 
-@wrong("2.5", caught_by="test_zero_weights_halve_the_cell")
+@wrong("2.5", caught_by="test_the_state_is_made_of_the_new_cell")
 def lstm_step__state_of_the_old_cell(x, h, c, W, U, b):
     z = x @ W + h @ U + b
     return _sigmoid(np.split(z, 4, axis=-1)[3]) * np.tanh(c), _lstm(z, c)[1]
 
 
-@wrong("2.5", caught_by="test_zero_weights_halve_the_cell")
+@wrong("2.5", caught_by="test_zero_weights_leave_an_empty_cell_empty")
 def lstm_step__sigmoid_for_the_candidate(x, h, c, W, U, b):
     i, f, g, o = np.split(_sigmoid(x @ W + h @ U + b), 4, axis=-1)
     c = f * c + i * g
     return o * np.tanh(c), c
 
 
-@wrong("2.5", caught_by="test_zero_weights_halve_the_cell")
+@wrong("2.5", caught_by="test_the_cell_goes_through_a_tanh")
 def lstm_step__no_tanh_on_the_cell(x, h, c, W, U, b):
     z = x @ W + h @ U + b
     c = _lstm(z, c)[1]
@@ -427,35 +435,42 @@ def lstm_step__forget_bias_added_at_each_step(x, h, c, W, U, b):
     return _lstm(np.concatenate([i, f + 1, g, o], axis=-1), c)
 
 
-@wrong("2.5", caught_by="test_the_gates_stand_in_order")
+@wrong("2.5", caught_by="test_zero_weights_leave_an_empty_cell_empty")
+def lstm_step__candidate_and_input_gate_exchange_their_functions(x, h, c, W, U, b):
+    i, f, g, o = np.split(x @ W + h @ U + b, 4, axis=-1)
+    c = _sigmoid(f) * c + (1 + np.tanh(i)) * _sigmoid(g)
+    return _sigmoid(o) * np.tanh(c), c
+
+
+@wrong("2.5", caught_by="test_the_candidate_comes_before_the_output_gate")
 def lstm_step__candidate_last(x, h, c, W, U, b):
     i, f, o, g = np.split(x @ W + h @ U + b, 4, axis=-1)
     return _lstm(np.concatenate([i, f, g, o], axis=-1), c)
 
 
-@wrong("2.5", caught_by="test_the_gates_stand_in_order")
+@wrong("2.5", caught_by="test_the_input_gate_comes_before_the_forget_gate")
 def lstm_step__forget_gate_first(x, h, c, W, U, b):
     f, i, g, o = np.split(x @ W + h @ U + b, 4, axis=-1)
     return _lstm(np.concatenate([i, f, g, o], axis=-1), c)
 
 
-@wrong("2.5", caught_by="test_the_gates_stand_in_order")
+@wrong("2.5", caught_by="test_a_forget_gate_of_one_keeps_the_cell")
 def lstm_step__forget_gate_that_forgets(x, h, c, W, U, b):
     i, f, g, o = np.split(x @ W + h @ U + b, 4, axis=-1)
     return _lstm(np.concatenate([i, -f, g, o], axis=-1), c)
 
 
-@wrong("2.5", caught_by="test_the_step_equals_that_of_keras")
+@wrong("2.5", caught_by="test_the_bias_is_added")
 def lstm_step__without_the_bias(x, h, c, W, U, b):
     return _lstm(x @ W + h @ U, c)
 
 
-@wrong("2.5", caught_by="test_the_step_equals_that_of_keras")
+@wrong("2.5", caught_by="test_the_gates_read_the_state_before")
 def lstm_step__without_the_state_before(x, h, c, W, U, b):
     return _lstm(x @ W + b, c)
 
 
-@wrong("2.5", caught_by="test_the_step_equals_that_of_keras")
+@wrong("2.5", caught_by="test_each_row_has_its_own_gates")
 def lstm_step__cut_by_a_reshape(x, h, c, W, U, b):
     i, f, g, o = (x @ W + h @ U + b).reshape(4, *c.shape)
     return _lstm(np.concatenate([i, f, g, o], axis=-1), c)
@@ -628,12 +643,17 @@ def rnn_gradients__without_the_slope_of_tanh(x, h0, states, d_states, U):
     return rnn_gradients__sums_at_the_end(x, h0, 0 * states, d_states, U)
 
 
-@wrong("2.7", caught_by="test_one_step_goes_through_the_tanh")
+@wrong("2.7", caught_by="test_the_slope_is_one_minus_the_square_of_the_state")
 def rnn_gradients__tanh_of_the_state(x, h0, states, d_states, U):
     return rnn_gradients__sums_at_the_end(x, h0, np.tanh(states), d_states, U)
 
 
-@wrong("2.7", caught_by="test_one_step_goes_through_the_tanh")
+@wrong("2.7", caught_by="test_the_slope_is_one_minus_the_square_of_the_state")
+def rnn_gradients__square_forgotten(x, h0, states, d_states, U):
+    return rnn_gradients__sums_at_the_end(x, h0, np.sqrt(np.abs(states)), d_states, U)
+
+
+@wrong("2.7", caught_by="test_rows_are_summed")
 def rnn_gradients__mean_over_the_rows(x, h0, states, d_states, U):
     dW, dU, db, dh0 = rnn_gradients__sums_at_the_end(x, h0, states, d_states, U)
     return dW / len(x), dU / len(x), db / len(x), dh0
@@ -646,7 +666,7 @@ def rnn_gradients__state_of_the_same_step(x, h0, states, d_states, U):
     return dW, sum(states[:, t].T @ da for t, _, da in steps if t >= 0), db, dh0
 
 
-@wrong("2.7", caught_by="test_dU_pairs_with_the_state_before")
+@wrong("2.7", caught_by="test_the_state_before_the_first_step_is_h0")
 def rnn_gradients__minus_one_is_the_last(x, h0, states, d_states, U):
     dW, _, db, dh0 = rnn_gradients__sums_at_the_end(x, h0, states, d_states, U)
     steps = _steps(x, h0, states, d_states, U)
@@ -661,12 +681,12 @@ def rnn_gradients__each_step_alone(x, h0, states, d_states, U):
     return dW, dU, da.sum(axis=(0, 1)), da[:, 0] @ U.T
 
 
-@wrong("2.7", caught_by="test_the_last_loss_reaches_the_first_state")
+@wrong("2.7", caught_by="test_the_way_back_is_through_U_transposed")
 def rnn_gradients__recurrent_matrix_not_transposed(x, h0, states, d_states, U):
     return rnn_gradients__sums_at_the_end(x, h0, states, d_states, U.T)
 
 
-@wrong("2.7", caught_by="test_the_last_loss_reaches_the_first_state")
+@wrong("2.7", caught_by="test_what_is_carried_goes_through_every_tanh")
 def rnn_gradients__slope_for_the_direct_loss_only(x, h0, states, d_states, U):
     dW, dU, db, dh = np.zeros((x.shape[-1], len(U))), np.zeros_like(U), np.zeros(len(U)), np.zeros_like(h0)
     for t in reversed(range(x.shape[1])):
@@ -679,6 +699,12 @@ def rnn_gradients__slope_for_the_direct_loss_only(x, h0, states, d_states, U):
 
 
 @wrong("2.7", caught_by="test_gradients_equal_finite_differences")
+def rnn_gradients__weights_from_the_direct_loss_only(x, h0, states, d_states, U):
+    dh0 = rnn_gradients__sums_at_the_end(x, h0, states, d_states, U)[3]
+    return *rnn_gradients__each_step_alone(x, h0, states, d_states, U)[:3], dh0
+
+
+@wrong("2.7", caught_by="test_the_weights_collect_from_every_step")
 def rnn_gradients__the_first_step_only(x, h0, states, d_states, U):
     for t, before, da in _steps(x, h0, states, d_states, U):
         if t >= 0:
@@ -686,7 +712,7 @@ def rnn_gradients__the_first_step_only(x, h0, states, d_states, U):
     return dW, dU, db, da
 
 
-@wrong("2.7", caught_by="test_gradients_equal_finite_differences")
+@wrong("2.7", caught_by="test_every_step_has_a_loss_of_its_own")
 def rnn_gradients__loss_of_the_last_step_only(x, h0, states, d_states, U):
     last = np.zeros_like(d_states)
     last[:, -1] = d_states[:, -1]
@@ -856,7 +882,7 @@ def generate__prompt_first(embedding, cell, head, prompt, length, choose):
     return new
 
 
-@right("2.9")
+@wrong("2.9", caught_by="test_the_last_new_token_is_not_read")
 def generate__reading_the_last_token_too(embedding, cell, head, prompt, length, choose):
     output, states = _read(embedding, cell, prompt, _first_states(cell))
     new = []
@@ -971,6 +997,23 @@ def generate__reading_all_again(embedding, cell, head, prompt, length, choose):
     for _ in range(length):
         output, _ = _read(embedding, cell, [*prompt, *new], _first_states(cell))
         new.append(choose(head(output)[0]))
+    return new
+
+
+@wrong("2.9", caught_by="test_n_tokens_cost_n_steps")
+def generate__prompt_read_twice(embedding, cell, head, prompt, length, choose):
+    _read(embedding, cell, prompt, _first_states(cell))
+    return generate__prompt_first(embedding, cell, head, prompt, length, choose)
+
+
+@wrong("2.9", caught_by="test_the_last_new_token_is_not_read")
+def generate__one_turn_too_many(embedding, cell, head, prompt, length, choose):
+    states, new = _first_states(cell), []
+    for step in range(len(prompt) + length):
+        token = prompt[step] if step < len(prompt) else new[-1]
+        output, states = cell(embedding(np.array([token])), states)
+        if len(prompt) - 1 <= step < len(prompt) + length - 1:
+            new.append(choose(head(output)[0]))
     return new
 
 
