@@ -9,16 +9,18 @@ import signal
 import subprocess
 import sys
 import types
+import typing
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import lmcourse.transformer
 from lmcourse import cli
 from lmcourse.commands import chat, evaluate, streamed, texts, train
 from lmcourse.commands import generate as generate_command
-from lmcourse.commands.models import ARCHITECTURES, LoadedModel, load_model, make_model
+from lmcourse.commands.models import ARCHITECTURES, PUBLISHED, LoadedModel, load_model, make_model
 from lmcourse.core import LanguageModel, score
 from lmcourse.datasets import fableworld, load_littleplay
 from lmcourse.generation import generate
@@ -286,8 +288,19 @@ def test_anew_takes_the_place_of_the_run_in_the_folder(whole, tmp_path, capsys, 
         (["--batch-size", "-2"], "--batch-size must be at least 1; got -2"),
         (["--seed", "-1"], "--seed must be at least 0; got -1"),
         (["--checkpoint-every", "0"], "--checkpoint-every must be at least 1; got 0"),
-        (["--learning-rate", "0"], "--learning-rate must be above 0; got 0.0"),
-        (["--learning-rate", "nan"], "--learning-rate must be above 0; got nan"),
+        (["--steps", "-9"], "--steps must be at least 1; got -9"),
+        (["--tokens", "0"], "--tokens must be at least 1; got 0"),
+        (["--merges", "-1"], "--merges must be at least 0; got -1"),
+        (["--context", "0"], "--context must be at least 1; got 0"),
+        (["--context", "9" * 20], f"--context must be at most 2147483647; got {'9' * 20}"),
+        (["--validate-every", "0"], "--validate-every must be at least 1; got 0"),
+        (["--seed", "4294967296"], "--seed must be at most 4294967295; got 4294967296"),
+        (["--learning-rate", "0"], "--learning-rate must be above 0 and at most 3.403e+38; got 0.0"),
+        (["--learning-rate", "nan"], "--learning-rate must be above 0 and at most 3.403e+38; got nan"),
+        (["--learning-rate", "inf"], "--learning-rate must be above 0 and at most 3.403e+38; got inf"),
+        (["--learning-rate", "1e300"], "--learning-rate must be above 0 and at most 3.403e+38; got 1e+300"),
+        (["--dataset", "fableworld", "--tokenizer", "words"], "--tokenizer must be one of bpe, characters; got"),
+        (["--dataset", ""], "the path of a text file; got ''"),
         (["--batch-size", "900"], "too few for one batch of 900 rows of 128; give a smaller --batch-size"),
         (["--resume"], "holds no run to go on with; leave --resume out"),
     ],
@@ -300,9 +313,50 @@ def test_a_wrong_call_of_train_is_one_line_and_leaves_nothing(tmp_path, capsys, 
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["train", "--steps", "1e5"], "argument --steps: must be an integer; got '1e5'"),
+        (["train", "--seed", ""], "argument --seed: must be an integer; got ''"),
+        (["train", "--learning-rate", "fast"], "argument --learning-rate: must be a number; got 'fast'"),
+        (["train", "--out", ""], "argument --out: must be the path of a folder; got ''"),
+        (["generate", "--max-tokens", "1.5"], "argument --max-tokens: must be an integer; got '1.5'"),
+        (["generate", "--temperature", "hot"], "argument --temperature: must be a number; got 'hot'"),
+        (["chat", "--top-p", "most"], "argument --top-p: must be a number; got 'most'"),
+        (["evaluate", "--documents", "x"], "argument --documents: must be an integer; got 'x'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_no_number_is_told_so(call, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(call if call[0] == "train" else [*call, "--model", "x"])
+    assert ended.value.code == 2
+    assert f"lmcourse {call[0]}: error: {said}" in capsys.readouterr().err
+
+
+def test_an_unknown_size_is_refused_before_the_text_is_read(monkeypatch, capsys):
+    monkeypatch.setattr(train, "training_texts", lambda *_, **__: pytest.fail("the text was read"))
+    assert "--preset for --model gpt must be one of" in fails(["train", "--preset", "huge"], capsys)
+
+
+def test_too_little_memory_is_one_line(tmp_path, capsys, monkeypatch):
+    def ask_for_too_much(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(train, "make_model", ask_for_too_much)
+    said = fails(
+        ["train", "--dataset", "littleplay", "--merges", "3", "--out", str(tmp_path / "run")], capsys
+    )
+    assert "must fit into the memory; give a smaller --preset, --context or --batch-size" in said
+
+
 def test_a_file_that_is_no_text_or_too_short_is_refused(tmp_path, capsys):
     file = tmp_path / "file"
-    for content, said in [(b"ab\xffcd", "must be UTF-8 text; byte 2 is not"), (b" \n", "is too short")]:
+    short = f"--dataset {file} must be long enough to hold out a tenth of it; it has 2 characters"
+    for content, said in [
+        (b"ab\xffcd", f"--dataset {file} must be UTF-8 text; byte 2 is not"),
+        (b" \n", short),
+    ]:
         file.write_bytes(content)
         assert said in fails(["train", "--dataset", str(file), "--out", str(tmp_path / "run")], capsys)
 
@@ -410,14 +464,31 @@ def test_without_a_number_it_writes_what_fits(quick_load, loaded, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--prompt", "Ω"], "the model cannot read this text: text must hold only the"),
+        (["--prompt", "Ω"], "--prompt: the model cannot read this text: text must hold only the"),
         (["--prompt", "a" * 16], "the model reads 16 tokens at most, the prompt has 16, so 0 can be written"),
         (["--max-tokens", "17"], "the prompt has 0, so 16 can be written; --max-tokens asks for 17"),
         (["--max-tokens", "0"], "--max-tokens must be at least 1; got 0"),
-        (["--temperature", "-1"], "--temperature must be"),
+        (["--max-tokens", "-1"], "--max-tokens must be at least 1; got -1"),
+        (["--temperature", "-1"], "finite number above 0, or 0 for the most probable token; got -1.0"),
+        (
+            ["--temperature", "nan"],
+            "--temperature must be a finite number above 0, or 0 for the most probable",
+        ),
+        (
+            ["--temperature", "inf"],
+            "--temperature must be a finite number above 0, or 0 for the most probable",
+        ),
         (["--top-k", "0"], "--top-k must be at least 1; got 0"),
-        (["--top-k", "999"], "top_k must be an integer from 1 to"),
-        (["--top-p", "1.5"], "--top-p must be"),
+        (["--top-k", "999"], "--top-k must be at most the model's vocabulary, 54; got 999"),
+        (["--top-p", "1.5"], "--top-p must be above 0 and at most 1; got 1.5"),
+        (["--top-p", "0"], "--top-p must be above 0 and at most 1; got 0.0"),
+        (["--top-p", "nan"], "--top-p must be above 0 and at most 1; got nan"),
+        (["--temperature", "0", "--top-p", "7"], "--top-p must be above 0 and at most 1; got 7.0"),
+        (["--temperature", "0", "--top-k", "0"], "--top-k must be at least 1; got 0"),
+        (
+            ["--temperature", "0", "--top-k", "999"],
+            "--top-k must be at most the model's vocabulary, 54; got 999",
+        ),
         (["--seed", "-3"], "--seed must be at least 0; got -3"),
         (["--stop", ""], "--stop must be a text; got an empty one"),
     ],
@@ -429,19 +500,43 @@ def test_a_wrong_call_of_generate_is_one_line(quick_load, capsys, arguments, sai
 
 
 def test_a_model_that_is_not_there_is_one_line(tmp_path, capsys, monkeypatch):
-    said = fails(["generate", "--model", str(tmp_path / "nothing")], capsys)
-    assert f"{tmp_path / 'nothing'} must be a folder that `lmcourse train` wrote; it does not exist" in said
-
-    said = fails(["generate", "--model", "smollm3"], capsys)
-    assert "a .gguf file, or one of smollm2-135m-instruct, minilm-l6; got 'smollm3'" in said
-    assert "nothing.gguf cannot be read: No such file" in fails(
-        ["generate", "--model", "nothing.gguf"], capsys
-    )
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.gguf").write_bytes(b"no weights")
-    assert f"{tmp_path / 'bad.gguf'}: " in fails(["generate", "--model", str(tmp_path / "bad.gguf")], capsys)
-    encoder = types.SimpleNamespace(encode=None)
-    monkeypatch.setattr(pretrained, "load_pretrained", lambda name: encoder)
-    assert "minilm-l6 is none" in fails(["generate", "--model", "minilm-l6"], capsys)
+    (tmp_path / "folder.gguf").mkdir()
+    (tmp_path / "file").touch()
+    known = (
+        "--model must be a folder that `lmcourse train` wrote, a .gguf file, or smollm2-135m-instruct; got "
+    )
+    for name, said in [
+        *((name, f"{known}{name!r}.") for name in ("", "smollm3", "no/where", "minilm-l6")),
+        ("file", "--model: file must be a folder that `lmcourse train` wrote; it is a file."),
+        (".", "--model: . must be a folder that `lmcourse train` wrote; it holds no run.json."),
+        (
+            "folder.gguf",
+            "--model: folder.gguf must be a folder that `lmcourse train` wrote; it holds no run.json.",
+        ),
+        ("nothing.gguf", "--model nothing.gguf cannot be read: No such file or directory."),
+        ("bad.gguf", "--model: bad.gguf: "),
+    ]:
+        assert said in fails(["generate", "--model", name], capsys)
+
+
+def test_help_names_every_kind_of_model_that_can_generate(capsys):
+    for command in ("generate", "evaluate"):
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "a run's folder, a .gguf file, or smollm2-135m-instruct" in shown
+        assert "minilm" not in shown
+
+
+def test_the_published_models_are_those_that_predict_the_next_token():
+    returned = {}
+    for overload in typing.get_overloads(pretrained.load_pretrained):
+        hints = typing.get_type_hints(overload)
+        returned |= dict.fromkeys(typing.get_args(hints["name"]), hints["return"])
+    assert set(returned) == set(typing.get_args(pretrained.PretrainedName))
+    assert {name for name, kind in returned.items() if kind is pretrained.ChatModel} == set(PUBLISHED)
 
 
 def test_a_reader_that_has_gone_ends_it_quietly(monkeypatch):
@@ -575,7 +670,9 @@ def test_other_tokens_are_compared_with_the_floor_by_canonical_token(published, 
         (["--dataset", "moby"], "--dataset must be one of fableworld"),
         (["--dataset", "littleplay", "--context", "99"], "--context must be at most the model's 32; got 99"),
         (["--dataset", "littleplay", "--context", "0"], "--context must be at least 1; got 0"),
+        (["--dataset", "littleplay", "--context", "-3"], "--context must be at least 1; got -3"),
         (["--dataset", "littleplay", "--documents", "0"], "--documents must be at least 1; got 0"),
+        (["--dataset", "littleplay", "--documents", "-2"], "--documents must be at least 1; got -2"),
     ],
 )
 def test_a_wrong_call_of_evaluate_is_one_line(published, capsys, arguments, said):

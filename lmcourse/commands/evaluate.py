@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmcourse.cli import UsageError
-from lmcourse.commands.models import LoadedModel, documents_ids, load_model
+from lmcourse.commands.arguments import check_range, integer
+from lmcourse.commands.models import MODEL_HELP, LoadedModel, documents_ids, load_model
 from lmcourse.commands.texts import CORPORA, FABLEWORLD, HeldOutTexts, check_dataset, held_out_texts
 from lmcourse.core import (
     NATS_PER_BIT,
@@ -30,9 +31,7 @@ WINDOW = 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "--model", required=True, metavar="DIR|NAME", help="a run's folder, or smollm2-135m-instruct"
-    )
+    parser.add_argument("--model", required=True, metavar="DIR|FILE|NAME", help=MODEL_HELP)
     names = ", ".join((FABLEWORLD, *CORPORA))
     parser.add_argument(
         "--dataset",
@@ -40,11 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{names}, or a text file (default: what the run was trained on)",
     )
     parser.add_argument(
-        "--documents", type=int, metavar="N", help="only the first so many (default: all that is held out)"
+        "--documents",
+        type=integer,
+        metavar="N",
+        help="only the first so many (default: all that is held out)",
     )
     parser.add_argument(
         "--context",
-        type=int,
+        type=integer,
         metavar="N",
         help=f"the most tokens read at once (default: the model's, at most {WINDOW})",
     )
@@ -53,10 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the measures; 1 if data is not there."""
-    for name in ("documents", "context"):
-        number = getattr(args, name)
-        if number is not None and number < 1:
-            raise UsageError(f"--{name} must be at least 1; got {number}.")
+    check_range(1, None, documents=args.documents, context=args.context)
     if args.dataset is not None:
         check_dataset(args.dataset)
     try:

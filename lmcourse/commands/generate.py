@@ -6,7 +6,7 @@ import sys
 
 from lmcourse.cli import UsageError
 from lmcourse.commands import streamed
-from lmcourse.commands.models import load_model, prompt_ids
+from lmcourse.commands.models import MODEL_HELP, load_model, prompt_ids
 from lmcourse.datasets import DatasetError
 
 MAX_TOKENS = 200
@@ -14,9 +14,7 @@ MAX_TOKENS = 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "--model", required=True, metavar="DIR|NAME", help="a run's folder, or smollm2-135m-instruct"
-    )
+    parser.add_argument("--model", required=True, metavar="DIR|FILE|NAME", help=MODEL_HELP)
     parser.add_argument("--prompt", default="", metavar="TEXT", help="what to continue (default: nothing)")
     streamed.add_sampling_arguments(parser, temperature=1.0, top_p=None, max_tokens=MAX_TOKENS)
     parser.add_argument(
@@ -40,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         return 1
     from lmcourse.generation import stream_text
 
-    prompt = prompt_ids(loaded.tokenizer, args.prompt)
+    streamed.check_top_k(args.top_k, loaded.model.vocab_size)
+    prompt = prompt_ids(loaded.tokenizer, args.prompt, "--prompt")
     most = streamed.room_for(len(prompt), loaded.context, args.max_tokens, MAX_TOKENS)
     try:
         pieces = stream_text(

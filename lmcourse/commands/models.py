@@ -4,12 +4,12 @@ A new kind of model is one more entry of `ARCHITECTURES`.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from lmcourse.cli import UsageError
+from lmcourse.commands.arguments import check_choice
 from lmcourse.commands.quiet import import_tensorflow
 from lmcourse.core import LanguageModel
 from lmcourse.text import Tokenizer
@@ -17,8 +17,14 @@ from lmcourse.text import Tokenizer
 if TYPE_CHECKING:
     from lmcourse.training import NeuralLanguageModel, StreamBatches
     from lmcourse.transformer import ChatTemplate
+    from lmcourse.transformer.pretrained import ChatModel
 
 GGUF = ".gguf"
+
+# The published weights that predict the next token; `load_pretrained` knows others besides.
+PUBLISHED = ("smollm2-135m-instruct",)
+
+MODEL_HELP = f"a run's folder, a {GGUF} file, or {', '.join(PUBLISHED)}"
 
 # The special token that ends a document; the first, so that its id is 0, which is also read before each document.
 END = "<end>"
@@ -128,10 +134,7 @@ def make_model(name: str, preset: str, vocab_size: int, context: int | None = No
         UsageError: if there is no such model or preset.
         ValueError: if a number is out of its range.
     """
-    check_architecture(name)
-    presets = ARCHITECTURES[name].presets()
-    if preset not in presets:
-        raise UsageError(f"--preset for --model {name} must be one of {', '.join(presets)}; got {preset!r}.")
+    check_preset(name, preset)
     model = ARCHITECTURES[name].make(preset, vocab_size, context)
     model.build((None, None))
     return model
@@ -139,8 +142,15 @@ def make_model(name: str, preset: str, vocab_size: int, context: int | None = No
 
 def check_architecture(name: str) -> None:
     """Raise UsageError unless there is such a model."""
-    if name not in ARCHITECTURES:
-        raise UsageError(f"--model must be one of {', '.join(ARCHITECTURES)}; got {name!r}.")
+    check_choice(ARCHITECTURES, model=name)
+
+
+def check_preset(name: str, preset: str) -> None:
+    """Raise UsageError unless there is such a model, and it has this size."""
+    check_architecture(name)
+    presets = ARCHITECTURES[name].presets()
+    if preset not in presets:
+        raise UsageError(f"--preset for --model {name} must be one of {', '.join(presets)}; got {preset!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,38 +197,40 @@ def load_model(name: str) -> LoadedModel:
     import_tensorflow()
     path = Path(name)
     try:
-        if path.suffix == GGUF:
+        if path.suffix == GGUF and not path.is_dir():
             from lmcourse.transformer.pretrained import load_chat_model
 
             return _published(name, load_chat_model(path))
-        if path.exists() or os.sep in name:
+        if name and path.exists():
             from lmcourse.training import load_run
 
             run = load_run(path)
             return LoadedModel(name, run.model, run.tokenizer, record=run.record)
-        from lmcourse.transformer.pretrained import PretrainedName, load_pretrained
-
-        known = get_args(PretrainedName)
-        if name not in known:
+        if name not in PUBLISHED:
             raise UsageError(
-                f"--model must be a folder that `lmcourse train` wrote, a {GGUF} file, or one of {', '.join(known)}; "
+                f"--model must be a folder that `lmcourse train` wrote, a {GGUF} file, or {', '.join(PUBLISHED)}; "
                 f"got {name!r}."
             )
+        from lmcourse.transformer.pretrained import load_pretrained
+
         return _published(name, load_pretrained(name))
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror or error}.") from None
+        raise UsageError(f"--model {name} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:  # of a run's folder or of weights, with its path
-        raise UsageError(str(error)) from None
+        raise UsageError(f"--model: {error}") from None
 
 
-def _published(name: str, found: Any) -> LoadedModel:
-    if not isinstance(getattr(found, "model", None), LanguageModel):
-        raise UsageError(f"--model must be a model of the next token; {name} is none.")
+def _published(name: str, found: "ChatModel") -> LoadedModel:
     return LoadedModel(name, found.model, found.tokenizer, found.template)
 
 
-def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, text: str, argument: str = "--prompt") -> list[int]:
     """Return a text that is to be continued as ids; what spells a special token is text.
+
+    Args:
+        tokenizer: the model's.
+        text: what the model is to read.
+        argument: what the text was given as.
 
     Raises:
         UsageError: if the tokenizer cannot spell it.
@@ -230,7 +242,7 @@ def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
             return tokenizer.encode(text, special="text", end=False)
         return tokenizer.encode(text, special="text")
     except ValueError as error:
-        raise UsageError(f"the model cannot read this text: {error}") from None
+        raise UsageError(f"{argument}: the model cannot read this text: {error}") from None
 
 
 def documents_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> list[list[int]]:
@@ -240,4 +252,4 @@ def documents_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> list[list[int]]
         UsageError: if the tokenizer cannot spell one.
     """
     end = [tokenizer.special_tokens[END]] if END in tokenizer.special_tokens else []
-    return [prompt_ids(tokenizer, text) + end for text in texts]
+    return [prompt_ids(tokenizer, text, "--dataset") + end for text in texts]

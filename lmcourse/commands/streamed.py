@@ -1,12 +1,14 @@
 """What the commands that write a model's text share: how it is drawn, and how it reaches the terminal."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from lmcourse.cli import UsageError
+from lmcourse.commands.arguments import check_range, integer, number
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 READER_GONE = 141  # 128 + SIGPIPE
@@ -18,45 +20,56 @@ def add_sampling_arguments(
     """Declare how tokens are drawn, with these defaults."""
     add = parser.add_argument
     add(
-        "--max-tokens", type=int, metavar="N", help=f"the most to write (default: {max_tokens}, or what fits)"
+        "--max-tokens",
+        type=integer,
+        metavar="N",
+        help=f"the most to write (default: {max_tokens}, or what fits)",
     )
-    add("--temperature", type=float, default=temperature, metavar="T",
+    add("--temperature", type=number, default=temperature, metavar="T",
         help=f"0 takes the most probable token always (default: {temperature:g})")  # fmt: skip
-    add("--top-k", type=int, metavar="K", help="draw from the K most probable tokens only (default: all)")
+    add("--top-k", type=integer, metavar="K", help="draw from the K most probable tokens only (default: all)")
     default = "all" if top_p is None else f"{top_p:g}"
-    add("--top-p", type=float, default=top_p, metavar="P",
+    add("--top-p", type=number, default=top_p, metavar="P",
         help=f"draw from the most probable tokens of this probability together (default: {default})")  # fmt: skip
-    add("--seed", type=int, metavar="N", help="of the draws (default: another each time)")
+    add("--seed", type=integer, metavar="N", help="of the draws (default: another each time)")
 
 
 def sampling_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments as `lmcourse.generation.stream` takes them.
 
     Raises:
-        UsageError: if a number is out of its range.
+        UsageError: if a number is out of its range, also one that does not matter at a temperature of 0.
     """
-    from lmcourse.generation import transforms
-
-    if args.max_tokens is not None and args.max_tokens < 1:
-        raise UsageError(f"--max-tokens must be at least 1; got {args.max_tokens}.")
-    if args.top_k is not None and args.top_k < 1:
-        raise UsageError(f"--top-k must be at least 1; got {args.top_k}.")
-    if args.seed is not None and args.seed < 0:
-        raise UsageError(f"--seed must be at least 0; got {args.seed}.")
+    check_range(1, None, max_tokens=args.max_tokens, top_k=args.top_k)
+    check_range(0, None, seed=args.seed)
+    if not 0 <= args.temperature < math.inf:
+        raise UsageError(
+            f"--temperature must be a finite number above 0, or 0 for the most probable token; got {args.temperature}."
+        )
+    if args.top_p is not None and not 0 < args.top_p <= 1:
+        raise UsageError(f"--top-p must be above 0 and at most 1; got {args.top_p}.")
     if args.temperature == 0:
         return {"greedy": True, "seed": args.seed}
-    try:
-        transforms.check_temperature(args.temperature)
-        if args.top_p is not None:
-            transforms.check_top_p(args.top_p)
-    except ValueError as error:
-        raise UsageError(f"--{str(error).replace('_', '-', 1)}") from None
     return {
         "temperature": args.temperature,
         "top_k": args.top_k,
         "top_p": args.top_p,
         "seed": args.seed,
     }
+
+
+def check_top_k(top_k: int | None, vocab_size: int) -> None:
+    """Refuse more tokens to draw from than the model knows.
+
+    Args:
+        top_k: what was asked for, or None.
+        vocab_size: V.
+
+    Raises:
+        UsageError: if it is above V.
+    """
+    if top_k is not None and top_k > vocab_size:
+        raise UsageError(f"--top-k must be at most the model's vocabulary, {vocab_size}; got {top_k}.")
 
 
 def room_for(prompt_tokens: int, context: int | None, wanted: int | None, default: int) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from lmcourse import datasets
 from lmcourse.cli import UsageError
+from lmcourse.commands.arguments import check_choice
 from lmcourse.commands.models import END, documents_ids
 from lmcourse.text import BPETokenizer, CharTokenizer, Tokenizer
 
@@ -160,13 +161,15 @@ def split_corpus(dataset: str) -> tuple[datasets.Corpus, datasets.Corpus]:
     try:
         text = Path(dataset).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{dataset} must be UTF-8 text; byte {error.start} is not.") from None
+        raise UsageError(f"--dataset {dataset} must be UTF-8 text; byte {error.start} is not.") from None
     except OSError as error:
-        raise UsageError(f"{dataset} cannot be read: {error.strerror or error}.") from None
+        raise UsageError(f"--dataset {dataset} cannot be read: {error.strerror or error}.") from None
     cut = len(text) * 9 // 10
     cut = text.rfind("\n", 0, cut) + 1 or cut
     if not text[:cut].strip() or not text[cut:].strip():
-        raise UsageError(f"{dataset} is too short to hold out a tenth of it: {len(text)} characters.")
+        raise UsageError(
+            f"--dataset {dataset} must be long enough to hold out a tenth of it; it has {len(text)} characters."
+        )
     return datasets.Corpus(dataset, [text[:cut]]), datasets.Corpus(f"{dataset} (held out)", [text[cut:]])
 
 
@@ -184,12 +187,11 @@ def _training_stories(tokens: int, seed: int) -> TrainingTexts:
 
 
 def _train_tokenizer(kind: str, merges: int, train: datasets.Corpus, held_out: datasets.Corpus) -> Tokenizer:
+    check_choice(TOKENIZERS, tokenizer=kind)
     if kind == "bpe":
         return BPETokenizer.train(train.documents, merges=merges, special_tokens=[END])
-    if kind == "characters":
-        # The alphabet is that of the whole text: nothing else of what is held out is looked at.
-        return CharTokenizer.train([train.text, held_out.text], special_tokens=[END])
-    raise UsageError(f"--tokenizer must be one of {', '.join(TOKENIZERS)}; got {kind!r}.")
+    # The alphabet is that of the whole text: nothing else of what is held out is looked at.
+    return CharTokenizer.train([train.text, held_out.text], special_tokens=[END])
 
 
 def _some(documents: list[list[int]], tokens: int | None, seed: int) -> list[list[int]]:

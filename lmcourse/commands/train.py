@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import math
 import shlex
 import signal
 import sys
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmcourse.cli import UsageError
-from lmcourse.commands.models import ARCHITECTURES, check_architecture, make_model
+from lmcourse.commands import arguments
+from lmcourse.commands.arguments import flag, integer, number
+from lmcourse.commands.models import ARCHITECTURES, check_architecture, check_preset, make_model
 from lmcourse.commands.quiet import import_tensorflow
 from lmcourse.commands.streamed import INTERRUPTED
 from lmcourse.commands.texts import CORPORA, FABLEWORLD, TOKENIZERS, check_dataset, training_texts
@@ -60,22 +61,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dataset", metavar="NAME|FILE", help=f"{names}, or a text file (default: {FABLEWORLD})")
     add(
         "--tokens",
-        type=int,
+        type=integer,
         metavar="N",
         help="train on about so many (default: all; of Fableworld 1,000,000)",
     )
     kinds = " or ".join(TOKENIZERS)
     add("--tokenizer", metavar="KIND", help=f"{kinds}; Fableworld has its own words (default: bpe)")
-    add("--merges", type=int, metavar="N", help="of byte-pair encoding (default: 1000)")
-    add("--context", type=int, metavar="N", help="the most tokens read at once (default: the preset's)")
-    add("--steps", type=int, metavar="N", help=f"of training (default: {EPOCHS} epochs)")
-    add("--batch-size", type=int, metavar="N", help="documents, or rows of text, a step (default: 16)")
-    add("--learning-rate", type=float, metavar="RATE", help="the largest (default: one that suits the model)")
+    add("--merges", type=integer, metavar="N", help="of byte-pair encoding (default: 1000)")
+    add("--context", type=integer, metavar="N", help="the most tokens read at once (default: the preset's)")
+    add("--steps", type=integer, metavar="N", help=f"of training (default: {EPOCHS} epochs)")
+    add("--batch-size", type=integer, metavar="N", help="documents, or rows of text, a step (default: 16)")
+    add(
+        "--learning-rate", type=number, metavar="RATE", help="the largest (default: one that suits the model)"
+    )
     add("--jit", action="store_const", const=True, help="compile with XLA: starts later, then trains faster")
-    add("--validate-every", type=int, metavar="N", help="steps (default: a tenth of all)")
-    add("--seed", type=int, metavar="N", help="of the text, the weights and the order (default: 0)")
-    add("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/MODEL-PRESET-DATASET)")
-    add("--checkpoint-every", type=int, metavar="N", help="steps (default: about once a minute)")
+    add("--validate-every", type=integer, metavar="N", help="steps (default: a tenth of all)")
+    add("--seed", type=integer, metavar="N", help="of the text, the weights and the order (default: 0)")
+    add(
+        "--out",
+        metavar="DIR",
+        type=arguments.folder,
+        help="the run's folder (default: runs/MODEL-PRESET-DATASET)",
+    )
+    add("--checkpoint-every", type=integer, metavar="N", help="steps (default: about once a minute)")
     going_on = parser.add_mutually_exclusive_group()
     going_on.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     going_on.add_argument(
@@ -90,15 +98,16 @@ def run(args: argparse.Namespace) -> int:
     from lmcourse.training import RunFolder
 
     folder = RunFolder(args.out or _default_folder({**DEFAULTS, **given}))
-    try:
-        prepared = _taken_up(folder, given) if args.resume else _begun(folder, given, args.again)
-    except DatasetError as error:
-        print(f"lmcourse train: {error}", file=sys.stderr)
-        return 1
-    if folder.has_model():
-        print(f"{folder.path} has ended already, after {prepared.settings['steps']} steps.")
-        return 0
-    return _train(prepared, folder, args.checkpoint_every)
+    with _memory_told_of():
+        try:
+            prepared = _taken_up(folder, given) if args.resume else _begun(folder, given, args.again)
+        except DatasetError as error:
+            print(f"lmcourse train: {error}", file=sys.stderr)
+            return 1
+        if folder.has_model():
+            print(f"{folder.path} has ended already, after {prepared.settings['steps']} steps.")
+            return 0
+        return _train(prepared, folder, args.checkpoint_every)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +140,7 @@ def prepare(settings: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> 
         UsageError: if a setting is not possible; the message says what would be.
         DatasetError: if the dataset was not fetched.
     """
-    check_architecture(settings["model"])
+    check_preset(settings["model"], settings["preset"])
     check_dataset(settings["dataset"])
     import keras
 
@@ -201,7 +210,7 @@ def _begun(folder: "RunFolder", given: Mapping[str, Any], again: bool) -> Prepar
             data_sha256=prepared.texts.sha256,
         )
     except OSError as error:
-        raise UsageError(f"{folder.path} cannot be written: {error.strerror or error}.") from None
+        raise UsageError(f"--out {folder.path} cannot be written: {error.strerror or error}.") from None
     return prepared
 
 
@@ -210,14 +219,14 @@ def _taken_up(folder: "RunFolder", given: Mapping[str, Any]) -> Prepared:
     from lmcourse.training import RunError
 
     if not folder.exists():
-        raise UsageError(f"{folder.path} holds no run to go on with; leave --resume out to begin one.")
+        raise UsageError(f"--out {folder.path} holds no run to go on with; leave --resume out to begin one.")
     try:
         record, tokenizer = folder.record(), folder.tokenizer()
     except RunError as error:
         raise UsageError(str(error)) from None
     saved = record["settings"]
     other = [
-        f"{_flag(name)} is {saved.get(name)} there and {value} here"
+        f"{flag(name)} is {saved.get(name)} there and {value} here"
         for name, value in given.items()
         if saved.get(name) != value
     ]
@@ -289,6 +298,19 @@ def _validation(documents: list[list[int]]) -> Any:
 
 
 @contextlib.contextmanager
+def _memory_told_of() -> Iterator[None]:
+    """Say in one line that there is too little memory, where TensorFlow notices it."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise UsageError(
+            "the model and its batches must fit into the memory; give a smaller --preset, --context or --batch-size."
+        ) from None
+
+
+@contextlib.contextmanager
 def _kill_as_ctrl_c() -> Iterator[None]:
     """Make of a plain `kill` what Ctrl-C is: `fit` lets the step in hand end, and writes a checkpoint."""
     if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
@@ -332,23 +354,19 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
         UsageError: if one can be seen to be wrong before anything is loaded.
     """
     given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
-    for name, value in {**given, "checkpoint_every": args.checkpoint_every}.items():
-        least = 0 if name in ("seed", "merges") else 1
-        if isinstance(value, int) and not isinstance(value, bool) and value < least:
-            raise UsageError(f"{_flag(name)} must be at least {least}; got {value}.")
-    rate = given.get("learning_rate", 1.0)
-    if not (rate > 0 and math.isfinite(rate)):
-        raise UsageError(f"--learning-rate must be above 0; got {rate}.")
+    counts = ("tokens", "context", "steps", "batch_size", "validate_every", "checkpoint_every")
+    most = arguments.INT32_MOST
+    arguments.check_range(1, most, **{name: getattr(args, name) for name in counts})
+    arguments.check_range(0, most, merges=args.merges)
+    arguments.check_range(0, 2**32 - 1, seed=args.seed)  # as NumPy's generator takes it
+    arguments.check_positive_number(learning_rate=args.learning_rate)
+    arguments.check_choice(TOKENIZERS, tokenizer=args.tokenizer)
     check_architecture(given.get("model", DEFAULTS["model"]))
     if "dataset" in given:
         check_dataset(given["dataset"])
         if given["dataset"] not in (FABLEWORLD, *CORPORA):
             given["dataset"] = str(Path(given["dataset"]).resolve())
     return given
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _say(text: str) -> None:
