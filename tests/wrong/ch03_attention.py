@@ -38,11 +38,27 @@ def masked_softmax__row_by_row(scores, mask):
     return weights
 
 
-@wrong("3.1", caught_by="test_scores_may_be_of_any_size")
+@wrong("3.1", caught_by="test_each_query_is_shifted_by_its_own_maximum")
 def masked_softmax__shifted_by_the_largest_of_all_queries(scores, mask):
     powers = np.where(mask, np.exp(scores - np.max(scores, where=mask, initial=-1e9)), 0)
     totals = powers.sum(axis=-1, keepdims=True)
     return powers / np.where(totals > 0, totals, 1)
+
+
+@wrong("3.1", caught_by="test_each_query_is_shifted_by_its_own_maximum")
+def masked_softmax__shifted_by_the_largest_of_the_array(scores, mask):
+    seen = np.where(mask, scores, -np.inf)
+    powers = np.exp(seen - seen.max())
+    totals = powers.sum(axis=-1, keepdims=True)
+    return np.divide(powers, totals, out=np.zeros_like(powers), where=totals > 0)
+
+
+@wrong("3.1", caught_by="test_each_query_is_shifted_by_its_own_maximum")
+def masked_softmax__shifted_by_the_largest_of_each_matrix(scores, mask):
+    seen = np.where(mask, scores, -np.inf)
+    powers = np.exp(seen - seen.max(axis=(-2, -1), keepdims=True))
+    totals = powers.sum(axis=-1, keepdims=True)
+    return np.divide(powers, totals, out=np.zeros_like(powers), where=totals > 0)
 
 
 @wrong("3.1", caught_by="test_forbidden_keys_get_exactly_nothing")
@@ -103,7 +119,7 @@ def masked_softmax__without_the_maximum(scores, mask):
     return np.divide(powers, total, out=np.zeros_like(powers), where=total > 0)
 
 
-@wrong("3.1", caught_by="test_scores_may_be_of_any_size")
+@wrong("3.1", caught_by="test_forbidden_keys_have_no_say_in_the_shift")
 def masked_softmax__maximum_of_the_forbidden_too(scores, mask):
     powers = np.where(mask, np.exp(scores - scores.max(axis=-1, keepdims=True)), 0.0)
     total = powers.sum(axis=-1, keepdims=True)
@@ -154,6 +170,18 @@ def attention__output_alone(query, key, value, mask=None):
 @wrong("3.2", caught_by="test_output_and_weights_have_a_row_for_each_query")
 def attention__all_axes_turned_round(query, key, value, mask=None):
     weights = _masked(query @ key.T / np.sqrt(query.shape[-1]), True if mask is None else mask)
+    return weights @ value, weights
+
+
+@wrong("3.2", caught_by="test_a_single_key_hands_over_its_value")
+def attention__on_a_softmax_that_needs_a_whole_mask(query, key, value, mask=None):
+    weights = masked_softmax__mask_as_an_index(_scores(query, key), True if mask is None else mask)
+    return weights @ value, weights
+
+
+@wrong("3.2", caught_by="test_the_mask_is_heeded")
+def attention__on_a_softmax_whose_true_hides(query, key, value, mask=None):
+    weights = _masked(_scores(query, key), True if mask is None else ~mask)
     return weights @ value, weights
 
 
@@ -444,7 +472,43 @@ def multi_head_attention__head_by_head(x, w_query, w_key, w_value, w_output, num
     return total
 
 
-@wrong("3.5", caught_by="test_each_head_attends_for_itself")
+def _heads_of(attention):
+    """Multi-head attention, right in itself, on somebody's answer to 3.2."""
+
+    def multi_head_attention(x, w_query, w_key, w_value, w_output, num_heads, mask=None):
+        query, key, value = (_in_heads(x, w, num_heads) for w in (w_query, w_key, w_value))
+        mask = mask[:, None] if mask is not None and mask.ndim == 3 else mask
+        return _join(attention(query, key, value, mask)[0]) @ w_output
+
+    return multi_head_attention
+
+
+@wrong("3.5", caught_by="test_one_head_is_attention_as_in_exercise_2")
+def multi_head_attention__on_attention_not_scaled(*arguments):
+    return _heads_of(attention__not_scaled)(*arguments)
+
+
+@wrong("3.5", caught_by="test_tokens_attend_to_tokens")
+def multi_head_attention__on_attention_with_weights_first(*arguments):
+    return _heads_of(attention__weights_first)(*arguments)
+
+
+@wrong("3.5", caught_by="test_tokens_attend_to_tokens")
+def multi_head_attention__on_attention_with_all_axes_turned(*arguments):
+    return _heads_of(attention__all_axes_turned_round)(*arguments)
+
+
+@wrong("3.5", caught_by="test_one_head_heeds_a_mask")
+def multi_head_attention__on_attention_without_a_mask(*arguments):
+    return _heads_of(attention__mask_forgotten)(*arguments)
+
+
+@wrong("3.5", caught_by="test_one_head_heeds_a_mask")
+def multi_head_attention__on_attention_with_a_mask_after_the_softmax(*arguments):
+    return _heads_of(attention__mask_after_the_softmax)(*arguments)
+
+
+@wrong("3.5", caught_by="test_the_heads_are_more_than_one")
 def multi_head_attention__one_large_head(x, w_query, w_key, w_value, w_output, num_heads, mask=None):
     weights = _masked(_scores(x @ w_query, x @ w_key), True if mask is None else mask)
     return weights @ (x @ w_value) @ w_output
@@ -459,7 +523,7 @@ def multi_head_attention__scaled_by_the_whole_width(
     return _join(weights @ value) @ w_output
 
 
-@wrong("3.5", caught_by="test_each_head_attends_for_itself")
+@wrong("3.5", caught_by="test_tokens_attend_to_tokens")
 def multi_head_attention__heads_attend_to_each_other(
     x, w_query, w_key, w_value, w_output, num_heads, mask=None
 ):
@@ -467,12 +531,12 @@ def multi_head_attention__heads_attend_to_each_other(
     return _join((_softmax(_scores(query, key)) @ value).swapaxes(1, 2)) @ w_output
 
 
-@wrong("3.5", caught_by="test_each_head_attends_for_itself")
+@wrong("3.5", caught_by="test_each_matrix_has_its_place")
 def multi_head_attention__key_and_value_confused(x, w_query, w_key, w_value, w_output, num_heads, mask=None):
     return multi_head_attention__head_by_head(x, w_query, w_value, w_key, w_output, num_heads, mask)
 
 
-@wrong("3.5", caught_by="test_each_head_attends_for_itself")
+@wrong("3.5", caught_by="test_each_matrix_has_its_place")
 def multi_head_attention__without_the_output_matrix(
     x, w_query, w_key, w_value, w_output, num_heads, mask=None
 ):
@@ -489,7 +553,7 @@ def multi_head_attention__rows_of_the_mask_taken_for_heads(
     return _join(weights @ value) @ w_output
 
 
-@wrong("3.5", caught_by="test_the_mask_holds_in_every_head")
+@wrong("3.5", caught_by="test_one_head_heeds_a_mask")
 def multi_head_attention__mask_forgotten(x, w_query, w_key, w_value, w_output, num_heads, mask=None):
     return multi_head_attention__head_by_head(x, w_query, w_key, w_value, w_output, num_heads)
 
@@ -515,6 +579,27 @@ def grouped_query_attention__with_a_group_axis(query, key, value):
     rows, heads, time, width = query.shape
     grouped = query.reshape(rows, key.shape[1], -1, time, width)
     return _mixed(grouped, key[:, :, None], value[:, :, None]).reshape(rows, heads, time, -1)
+
+
+def _groups_of(attention, query, key, value):
+    """Grouped-query attention, right in itself, on somebody's answer to 3.2."""
+    group = query.shape[1] // key.shape[1]
+    return attention(query, np.repeat(key, group, axis=1), np.repeat(value, group, axis=1))[0]
+
+
+@wrong("3.6", caught_by="test_one_head_of_each_is_attention_as_in_exercise_2")
+def grouped_query_attention__on_attention_not_scaled(query, key, value):
+    return _groups_of(attention__not_scaled, query, key, value)
+
+
+@wrong("3.6", caught_by="test_one_head_of_each_is_attention_as_in_exercise_2")
+def grouped_query_attention__on_attention_with_weights_first(query, key, value):
+    return _groups_of(attention__weights_first, query, key, value)
+
+
+@wrong("3.6", caught_by="test_one_head_of_each_is_attention_as_in_exercise_2")
+def grouped_query_attention__on_attention_that_returns_the_output_alone(query, key, value):
+    return _groups_of(attention__output_alone, query, key, value)
 
 
 @wrong("3.6", caught_by="test_every_query_head_has_an_output")
@@ -636,6 +721,30 @@ def attention_gradients__with_jacobians(query, key, value, grad_output):
     return grad_scores @ (key / root), (query / root).T.dot(grad_scores).T, weights.T @ grad_output
 
 
+def _gradients_of(attention, query, key, value, grad_output):
+    """The gradients, right in themselves, with the weights of somebody's answer to 3.2."""
+    weights = attention(query, key, value)[1]
+    grad_weights = grad_output @ value.T
+    grad_scores = weights * (grad_weights - (weights * grad_weights).sum(axis=-1, keepdims=True))
+    grad_scores = grad_scores / np.sqrt(query.shape[-1])
+    return grad_scores @ key, grad_scores.T @ query, weights.T @ grad_output
+
+
+@wrong("3.7", caught_by="test_the_weights_are_those_of_exercise_2")
+def attention_gradients__on_attention_not_scaled(query, key, value, grad_output):
+    return _gradients_of(attention__not_scaled, query, key, value, grad_output)
+
+
+@wrong("3.7", caught_by="test_the_weights_are_those_of_exercise_2")
+def attention_gradients__on_attention_divided_by_the_width(query, key, value, grad_output):
+    return _gradients_of(attention__divided_by_the_width, query, key, value, grad_output)
+
+
+@wrong("3.7", caught_by="test_gradients_have_the_shapes_of_the_inputs")
+def attention_gradients__on_attention_with_weights_first(query, key, value, grad_output):
+    return _gradients_of(attention__weights_first, query, key, value, grad_output)
+
+
 @wrong("3.7", caught_by="test_gradients_have_the_shapes_of_the_inputs")
 def attention_gradients__value_first(query, key, value, grad_output):
     return attention_gradients__with_jacobians(query, key, value, grad_output)[::-1]
@@ -714,151 +823,166 @@ def attention_gradients__scale_on_the_query_only(query, key, value, grad_output)
 
 
 @right("3.8")
-def chunked_attention__query_by_query(query, chunks):
-    state = [(-np.inf, 0.0, 0.0)] * len(query)
-    for key, value in chunks:
-        for t, (highest, total, mixed) in enumerate(state):
-            scores = key @ query[t] / np.sqrt(query.shape[1])
-            new = max(highest, scores.max())
-            powers = np.exp(scores - new)
-            kept = np.exp(highest - new)
-            state[t] = new, total * kept + powers.sum(), mixed * kept + powers @ value
-    return np.array([mixed / total for _, total, mixed in state])
+def attend_part__key_by_key(query, key, value, mask=True):
+    mask = np.broadcast_to(mask, (len(query), len(key)))
+    output, log_total = np.zeros((len(query), value.shape[1])), np.full(len(query), -np.inf)
+    for t, seen in enumerate(mask):
+        if seen.any():
+            scores = key[seen] @ query[t] / np.sqrt(query.shape[1])
+            highest = scores.max()
+            log_total[t] = highest + np.log(np.exp(scores - highest).sum())
+            output[t] = np.exp(scores - log_total[t]) @ value[seen]
+    return output, log_total
 
 
 @right("3.8")
-def chunked_attention__normalised_as_it_goes(query, chunks):
-    log_total, output = None, None
-    for key, value in chunks:
-        scores = _scores(query, key)
-        new = np.logaddexp.reduce(scores, axis=1, keepdims=True)
-        mixed = _softmax(scores) @ value
-        if output is None:
-            log_total, output = new, mixed
-            continue
-        joint = np.logaddexp(log_total, new)
-        output = output * np.exp(log_total - joint) + mixed * np.exp(new - joint)
-        log_total = joint
-    return output
+def attend_part__by_merging_single_keys(query, key, value, mask=True):
+    mask = np.broadcast_to(mask, (len(query), len(key)))
+    part = np.zeros((len(query), value.shape[1])), np.full(len(query), -np.inf)
+    for s in range(len(key)):
+        seen = mask[:, s]
+        scores = np.where(seen, query @ key[s] / np.sqrt(query.shape[1]), -np.inf)
+        part = merge__with_a_share(part, (np.where(seen[:, None], value[s], 0.0), scores))
+    return part
 
 
-def _online(query, chunks, *, sum_kept=True, mix_kept=True, divide_each=False, scalar=False, follow=False):
-    highest = np.full((len(query), 1), -np.inf)
-    total = mixed = 0.0
-    for key, value in chunks:
-        scores = _scores(query, key)
-        now = scores.max() if scalar else scores.max(axis=1, keepdims=True)
-        new = now + 0 * highest if follow and np.isfinite(highest).all() else np.maximum(highest, now)
-        powers, kept = np.exp(scores - new), np.exp(highest - new)
-        total = total * (kept if sum_kept else 1.0) + powers.sum(axis=1, keepdims=True)
-        mixed = mixed * (kept if mix_kept else 1.0) + powers @ value
-        if divide_each:
-            mixed = mixed / total
-        highest = new
-    return mixed if divide_each else mixed / total
+@right("3.8")
+def merge__with_a_share(one, other):
+    highest = np.maximum(one[1], other[1])
+    base = np.where(np.isinf(highest), 0.0, highest)
+    totals = [np.exp(part[1] - base) for part in (one, other)]
+    together = totals[0] + totals[1]
+    share = np.divide(totals[0], together, out=np.zeros_like(together), where=together > 0)[:, None]
+    with np.errstate(divide="ignore"):
+        return share * one[0] + (1 - share) * other[0], base + np.log(together)
 
 
-@wrong("3.8", caught_by="test_one_chunk_is_plain_attention")
-def chunked_attention__not_scaled(query, chunks):
-    return chunked_attention__query_by_query(query * np.sqrt(query.shape[1]), chunks)
+def _seen_scores(query, key, mask):
+    return np.where(mask, _scores(query, key), -np.inf)
 
 
-@wrong("3.8", caught_by="test_one_chunk_is_plain_attention")
-def chunked_attention__never_divided(query, chunks):
-    return sum(np.exp(_scores(query, key)) @ value for key, value in chunks)
+def _part(query, key, value, mask=True, log_total=None):
+    """A right part, with another logarithm where one is given."""
+    scores = _seen_scores(query, key, mask)
+    right_one = np.logaddexp.reduce(scores, axis=-1)
+    return _masked(scores, mask) @ value, right_one if log_total is None else log_total
 
 
-@wrong("3.8", caught_by="test_one_chunk_is_plain_attention")
-def chunked_attention__softmax_over_the_queries(query, chunks):
-    return sum(_softmax(_scores(query, key), axis=0) @ value for key, value in chunks)
+@wrong("3.8", caught_by="test_a_part_puts_out_its_own_attention")
+def attend_part__not_divided(query, key, value, mask=True):
+    output, log_total = _part(query, key, value, mask)
+    return np.exp(log_total)[:, None] * output, log_total
 
 
-@wrong("3.8", caught_by="test_chunks_count_by_their_keys")
-def chunked_attention__mean_of_the_chunks(query, chunks):
-    return np.mean([_mixed(query, key, value) for key, value in chunks], axis=0)
+@wrong("3.8", caught_by="test_a_part_puts_out_its_own_attention")
+def attend_part__as_in_the_chapter(query, key, value, mask=True):
+    scores = _seen_scores(query, key, mask)
+    highest = scores.max(axis=-1, keepdims=True)
+    powers = np.exp(scores - highest)
+    return powers @ value, powers.sum(axis=-1)
 
 
-@wrong("3.8", caught_by="test_chunks_count_by_their_keys")
-def chunked_attention__last_chunk_only(query, chunks):
-    for key, value in chunks:
-        output = _mixed(query, key, value)
-    return output
+@wrong("3.8", caught_by="test_a_part_puts_out_its_own_attention")
+def attend_part__on_attention_not_scaled(query, key, value, mask=True):
+    return attention__not_scaled(query, key, value, mask)[0], _part(query, key, value, mask)[1]
 
 
-@wrong("3.8", caught_by="test_chunks_count_by_their_keys")
-def chunked_attention__divided_after_each_chunk(query, chunks):
-    return _online(query, chunks, divide_each=True)
+@wrong("3.8", caught_by="test_log_total_is_the_logarithm_of_the_sum_of_exponentials")
+def attend_part__total_without_the_logarithm(query, key, value, mask=True):
+    output, log_total = _part(query, key, value, mask)
+    return output, np.exp(log_total)
 
 
-@wrong("3.8", caught_by="test_the_highest_score_may_rise_or_stay")
-def chunked_attention__nothing_corrected(query, chunks):
-    return _online(query, chunks, sum_kept=False, mix_kept=False)
+@wrong("3.8", caught_by="test_log_total_is_the_logarithm_of_the_sum_of_exponentials")
+def attend_part__highest_score_for_the_total(query, key, value, mask=True):
+    return _part(query, key, value, mask, _seen_scores(query, key, mask).max(axis=-1))
 
 
-@wrong("3.8", caught_by="test_the_highest_score_may_rise_or_stay")
-def chunked_attention__sum_not_corrected(query, chunks):
-    return _online(query, chunks, sum_kept=False)
+@wrong("3.8", caught_by="test_log_total_is_the_logarithm_of_the_sum_of_exponentials")
+def attend_part__total_relative_to_the_highest(query, key, value, mask=True):
+    scores = _seen_scores(query, key, mask)
+    return _part(
+        query, key, value, mask, np.log(np.exp(scores - scores.max(axis=-1, keepdims=True)).sum(axis=-1))
+    )
 
 
-@wrong("3.8", caught_by="test_the_highest_score_may_rise_or_stay")
-def chunked_attention__mixture_not_corrected(query, chunks):
-    return _online(query, chunks, mix_kept=False)
+@wrong("3.8", caught_by="test_log_total_is_the_logarithm_of_the_sum_of_exponentials")
+def attend_part__total_of_scores_not_scaled(query, key, value, mask=True):
+    scores = _seen_scores(query, key, mask) * np.sqrt(query.shape[-1])
+    return _part(query, key, value, mask, np.logaddexp.reduce(scores, axis=-1))
 
 
-@wrong("3.8", caught_by="test_scores_far_apart_do_not_overflow")
-def chunked_attention__without_a_maximum(query, chunks):
-    total = mixed = 0.0
-    for key, value in chunks:
-        powers = np.exp(_scores(query, key))
-        total, mixed = total + powers.sum(axis=1, keepdims=True), mixed + powers @ value
-    return mixed / total
+@wrong("3.8", caught_by="test_what_is_not_seen_is_not_in_the_total")
+def attend_part__forbidden_keys_in_the_total(query, key, value, mask=True):
+    return _part(query, key, value, mask, np.logaddexp.reduce(_scores(query, key), axis=-1))
 
 
-@wrong("3.8", caught_by="test_scores_far_apart_do_not_overflow")
-def chunked_attention__maximum_of_the_first_chunk(query, chunks):
-    highest, total, mixed = None, 0.0, 0.0
-    for key, value in chunks:
-        scores = _scores(query, key)
-        if highest is None:
-            highest = scores.max(axis=1, keepdims=True)
-        powers = np.exp(scores - highest)
-        total, mixed = total + powers.sum(axis=1, keepdims=True), mixed + powers @ value
-    return mixed / total
+@wrong("3.8", caught_by="test_what_is_not_seen_is_not_in_the_total")
+def attend_part__nan_where_nothing_is_seen(query, key, value, mask=True):
+    scores = _seen_scores(query, key, mask)
+    highest = scores.max(axis=-1, keepdims=True)
+    powers = np.exp(scores - highest)
+    total = powers.sum(axis=-1, keepdims=True)
+    return powers / total @ value, (highest + np.log(total))[:, 0]
 
 
-@wrong("3.8", caught_by="test_scores_far_apart_do_not_overflow")
-def chunked_attention__one_maximum_for_all_queries(query, chunks):
-    return _online(query, chunks, scalar=True)
+@wrong("3.8", caught_by="test_log_total_holds_for_scores_of_any_size")
+def attend_part__sum_of_exponentials(query, key, value, mask=True):
+    with np.errstate(divide="ignore", over="ignore"):
+        return _part(query, key, value, mask, np.log(np.exp(_seen_scores(query, key, mask)).sum(axis=-1)))
 
 
-@wrong("3.8", caught_by="test_scores_far_apart_do_not_overflow")
-def chunked_attention__maximum_of_the_last_chunk(query, chunks):
-    return _online(query, chunks, follow=True)
+@wrong("3.8", caught_by="test_parts_count_by_their_totals")
+def merge__mean_of_the_outputs(one, other):
+    return (one[0] + other[0]) / 2, np.logaddexp(one[1], other[1])
 
 
-@wrong("3.8", caught_by="test_nothing_grows_with_the_number_of_chunks")
-def chunked_attention__chunks_joined(query, chunks):
-    keys, values = zip(*chunks, strict=True)
-    return _mixed(query, np.concatenate(keys), np.concatenate(values))
+@wrong("3.8", caught_by="test_parts_count_by_their_totals")
+def merge__outputs_added(one, other):
+    return one[0] + other[0], np.logaddexp(one[1], other[1])
 
 
-@wrong("3.8", caught_by="test_nothing_grows_with_the_number_of_chunks")
-def chunked_attention__scores_and_values_kept(query, chunks):
-    scores, values = [], []
-    for key, value in chunks:
-        scores.append(_scores(query, key))
-        values.append(value)
-    return _softmax(np.concatenate(scores, axis=1)) @ np.concatenate(values)
+@wrong("3.8", caught_by="test_parts_count_by_their_totals")
+def merge__by_the_logarithms(one, other):
+    first, second = one[1][:, None], other[1][:, None]
+    return (first * one[0] + second * other[0]) / (first + second), np.logaddexp(one[1], other[1])
 
 
-@wrong("3.8", caught_by="test_nothing_grows_with_the_number_of_chunks")
-def chunked_attention__an_output_kept_of_each(query, chunks):
-    sums, outputs = [], []
-    for key, value in chunks:
-        scores = _scores(query, key)
-        sums.append(np.logaddexp.reduce(scores, axis=1))
-        outputs.append(_softmax(scores) @ value)
-    return np.einsum("ct,ctv->tv", _softmax(np.array(sums), axis=0), np.array(outputs))
+@wrong("3.8", caught_by="test_parts_count_by_their_totals")
+def merge__the_larger_one(one, other):
+    larger = (one[1] > other[1])[:, None]
+    return np.where(larger, one[0], other[0]), np.logaddexp(one[1], other[1])
+
+
+@wrong("3.8", caught_by="test_what_was_merged_can_be_merged_again")
+def merge__logarithms_added(one, other):
+    return merge__with_a_share(one, other)[0], one[1] + other[1]
+
+
+@wrong("3.8", caught_by="test_what_was_merged_can_be_merged_again")
+def merge__higher_logarithm_kept(one, other):
+    return merge__with_a_share(one, other)[0], np.maximum(one[1], other[1])
+
+
+@wrong("3.8", caught_by="test_what_was_merged_can_be_merged_again")
+def merge__total_without_the_logarithm(one, other):
+    return merge__with_a_share(one, other)[0], np.exp(one[1]) + np.exp(other[1])
+
+
+@wrong("3.8", caught_by="test_totals_of_any_size_can_be_merged")
+def merge__with_the_totals_themselves(one, other):
+    first, second = np.exp(one[1]), np.exp(other[1])
+    total = first + second
+    with np.errstate(all="ignore"):
+        return (first[:, None] * one[0] + second[:, None] * other[0]) / total[:, None], np.log(total)
+
+
+@wrong("3.8", caught_by="test_a_part_that_sees_nothing_changes_nothing")
+def merge__nan_where_nothing_is_seen(one, other):
+    log_total = np.logaddexp(one[1], other[1])
+    with np.errstate(invalid="ignore"):
+        first, second = np.exp(one[1] - log_total), np.exp(other[1] - log_total)
+    return first[:, None] * one[0] + second[:, None] * other[0], log_total
 
 
 class _Luong(keras.layers.Layer):

@@ -3,8 +3,6 @@
 Letters for shapes: `B` rows, `T` queries, `S` keys, `H` heads, `G` heads of keys, `K` head width, `V` value width.
 """
 
-import tracemalloc
-
 import numpy as np
 
 from lmcourse.grading import assert_close, assert_distribution, assert_equal, assert_shape, exercise
@@ -69,7 +67,7 @@ def test_weights_sum_to_one_over_the_keys(masked_softmax):
 
 @exercise(
     "3.1",
-    points=0.5,
+    points=0.25,
     hint="a key whose score is higher by ln 2 gets twice the weight, whichever the scores are.",
 )
 def test_weights_are_in_proportion_to_the_exponentials(masked_softmax):
@@ -81,20 +79,44 @@ def test_weights_are_in_proportion_to_the_exponentials(masked_softmax):
 
 @exercise(
     "3.1",
-    points=0.5,
+    points=0.25,
     hint="exp 1000 is no float, and a sum of exponentials that are all 0 divides by nothing. A softmax may "
-    "be shifted: by how much for each query, and do the keys that the mask forbids have a say in it?",
+    "be shifted: what did you subtract from the scores?",
 )
 def test_scores_may_be_of_any_size(masked_softmax):
     for shift in (0.0, 1000.0, -1000.0):
         weights = masked_softmax(np.array([[np.log(3), 0.0]]) + shift, np.array([[True, True]]))
         assert_close(weights, [[0.75, 0.25]], f"the weights of scores near {shift:g}")
+
+
+@exercise(
+    "3.1",
+    points=0.25,
+    hint="each row has a maximum of its own: where the highest score of *all* queries is subtracted, a row that "
+    "lies 1,000 below it has nothing left but zeros.",
+)
+def test_each_query_is_shifted_by_its_own_maximum(masked_softmax):
+    scores = np.array([[np.log(3), 0.0], [2000.0, 2000.0], [-5000.0, np.log(3) - 5000.0]])
+    expected = np.array([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]])
+    mask = np.ones((3, 2), dtype=bool)
+    assert_close(masked_softmax(scores, mask), expected, "the weights of rows thousands apart")
+    batch = np.stack([scores, scores[::-1] + 10_000.0])
+    assert_close(
+        masked_softmax(batch, np.stack([mask] * 2)),
+        np.stack([expected, expected[::-1]]),
+        "the weights of two batches of rows thousands apart",
+    )
+
+
+@exercise(
+    "3.1",
+    points=0.25,
+    hint="a key that the mask forbids has no say in the shift: beside a forbidden score of 2,000 all others "
+    "would become 0. Is the maximum taken before the mask?",
+)
+def test_forbidden_keys_have_no_say_in_the_shift(masked_softmax):
     scores, mask = np.array([[0.0, 0.0, 2000.0]]), np.array([[True, True, False]])
     assert_close(masked_softmax(scores, mask), [[0.5, 0.5, 0.0]], "the weights beside a forbidden 2000")
-    scores, mask = np.array([[np.log(3), 0.0], [2000.0, 2000.0]]), np.ones((2, 2), dtype=bool)
-    assert_close(
-        masked_softmax(scores, mask), [[0.75, 0.25], [0.5, 0.5]], "the weights of two unlike queries"
-    )
 
 
 @exercise(
@@ -131,8 +153,8 @@ def test_the_scores_are_left_as_they_are(masked_softmax):
 @exercise(
     "3.2",
     points=0.5,
-    hint="return (output, weights), in this order: for each row of the batch, T rows of S weights that sum "
-    "to one. `.T` turns all axes round, those of the batch too.",
+    hint="does 3.1 pass, also with `True` for a mask? If it does: return (output, weights), in this order, for "
+    "each row of the batch T rows of S weights that sum to one. `.T` turns all axes round, those of the batch too.",
 )
 def test_output_and_weights_have_a_row_for_each_query(attention):
     output, weights = _pair(attention(_random(2, 3, 6), _random(2, 5, 6), _random(2, 5, 6)))
@@ -144,8 +166,9 @@ def test_output_and_weights_have_a_row_for_each_query(attention):
 @exercise(
     "3.2",
     points=0.5,
-    hint="with a single key its weight is 1, whatever the score, and the output is its value, nothing else: "
-    "is something divided after the softmax, or something other than the values mixed?",
+    hint="does 3.1 pass, also with `True` for a mask? If it does: with a single key its weight is 1, whatever the "
+    "score, and the output is its value, nothing else. Is something divided after the softmax, or something "
+    "other than the values mixed?",
 )
 def test_a_single_key_hands_over_its_value(attention):
     query, key, value = np.array([[1.0, 2, 3]]), np.array([[4.0, 5, 6]]), np.array([[7.0, 8, 9]])
@@ -172,8 +195,8 @@ def test_scores_are_divided_by_the_root_of_the_width(attention):
 @exercise(
     "3.2",
     points=0.5,
-    hint="the mask decides who takes part in the softmax, the same for any number of leading axes: where "
-    "does it come in with you? If that is right, does 3.1 pass?",
+    hint="does 3.1 pass? If it does: the mask decides who takes part in the softmax, the same for any number of "
+    "leading axes. Where does it come in with you?",
 )
 def test_the_mask_is_heeded(attention):
     query, key, value = _random(2, 3, 5, 4), _random(2, 3, 5, 4, seed=1), _random(2, 3, 5, 2)
@@ -394,12 +417,82 @@ def _by_head(x, w_query, w_key, w_value, w_output, heads, allowed):
     return outputs @ w_output
 
 
+IDENTITY = [np.eye(4)] * 4
+
+
+def _one_head(answer, rows, mask=None):
+    """Return what one head with four identity matrices makes of x, and what is right."""
+    x = _random(rows, 5, 4)
+    given = () if mask is None else (np.broadcast_to(mask, (rows, 5, 5)).copy(),)
+    output = answer(x, *IDENTITY, 1, *given)
+    allowed = np.ones((rows, 5, 5), dtype=bool) if mask is None else np.broadcast_to(mask, (rows, 5, 5))
+    expected = _by_head(x, *IDENTITY, 1, allowed)
+    if np.size(output) != expected.size:
+        raise CheckFailure(
+            f"shape {expected.shape}", f"shape {np.shape(output)}", "of the output of one head"
+        )
+    # The shape is a matter of its own: an answer may have lost an axis of 1.
+    return np.reshape(output, expected.shape), expected
+
+
 @exercise(
     "3.5",
-    points=1,
-    hint="the heads attend each for itself, over the tokens: the scores are (B, H, T, T), and a head's scale "
-    "is the root of its own width. In which order do projecting, splitting, attending and joining come? "
-    "And does 3.2 pass?",
+    points=0.125,
+    hint="does 3.2 pass, for four axes, too? If it does not, mend it first. If it does: no token has heard of "
+    "another. It is tokens that attend to tokens, not heads to heads: what stands on the axis before the last?",
+)
+def test_tokens_attend_to_tokens(multi_head_attention):
+    x = _random(2, 5, 4)
+    if np.array_equal(np.shape(alone := multi_head_attention(x, *IDENTITY, 1)), x.shape) and np.allclose(
+        alone, x
+    ):
+        raise CheckFailure(
+            "a mixture of tokens", "each token as it was", "from one head with identity matrices"
+        )
+
+
+@exercise(
+    "3.5",
+    points=0.25,
+    hint="does 3.2 pass? If it does not, mend it first: with one head, and matrices that change nothing, this is "
+    "your `attention` of x to x. If it does, is it (output, weights)[0] that you go on with?",
+)
+def test_one_head_is_attention_as_in_exercise_2(multi_head_attention):
+    output, expected = _one_head(multi_head_attention, 2)
+    assert_close(output, expected, "the output of one head with four identity matrices")
+
+
+@exercise(
+    "3.5",
+    points=0.25,
+    hint="with one head, too, it goes wrong: which matrix makes queries, which keys and which values, and which "
+    "comes last, after the heads were joined?",
+)
+def test_each_matrix_has_its_place(multi_head_attention):
+    x, weights = _random(2, 5, 6), _projections(heads=1)
+    expected = _by_head(x, *weights, 1, np.ones((2, 5, 5), dtype=bool))
+    assert_close(multi_head_attention(x, *weights, 1), expected, "the output with num_heads=1")
+
+
+@exercise(
+    "3.5",
+    points=0.125,
+    hint="all heads came to the same weights, as one head of the whole width does: where are queries and keys cut "
+    "before they meet?",
+)
+def test_the_heads_are_more_than_one(multi_head_attention):
+    x, weights = _random(2, 5, 6), _projections(heads=2)
+    output = multi_head_attention(x, *weights, 2)
+    one = _by_head(x, *weights, 1, np.ones((2, 5, 5), dtype=bool))
+    if np.shape(output) == one.shape and np.allclose(output, one):
+        raise CheckFailure("two heads", "one of their width together", "for num_heads=2")
+
+
+@exercise(
+    "3.5",
+    points=0.25,
+    hint="with one head it is right, with several it is not: each head's scores are divided by the root of its "
+    "own width, K, and each keeps its place when they are joined.",
 )
 def test_each_head_attends_for_itself(multi_head_attention):
     x = _random(2, 5, 6)
@@ -412,9 +505,20 @@ def test_each_head_attends_for_itself(multi_head_attention):
 
 @exercise(
     "3.5",
-    points=0.5,
-    hint="a mask (B, T, T) has no axis for the heads, and it is the same in all of them: where do your "
-    "weights have this axis, and which axis of the mask meets it?",
+    points=0.25,
+    hint="does 3.2 pass, with its mask? If it does: with one head, too, yours sees what the mask forbids. Does the "
+    "mask reach `attention`?",
+)
+def test_one_head_heeds_a_mask(multi_head_attention):
+    output, expected = _one_head(multi_head_attention, 1, np.tri(5, dtype=bool))
+    assert_close(output, expected, "the output of one head with a causal mask (1, 5, 5)")
+
+
+@exercise(
+    "3.5",
+    points=0.25,
+    hint="a mask (B, T, T) has no axis for the heads, one of (T, T) has none for the rows either, and both are the "
+    "same in all heads: which axis of the mask meets that of the heads in your weights?",
 )
 def test_the_mask_holds_in_every_head(multi_head_attention):
     x, weights = _random(2, 5, 6), _projections()
@@ -468,9 +572,26 @@ def _grouped_expected(query, key, value):
 
 @exercise(
     "3.6",
-    points=0.5,
+    points=0.25,
+    hint="does 3.2 pass? If it does not, mend it first: with one head of queries and one of keys this is your "
+    "`attention`. If it does, is it (output, weights)[0] that you return?",
+)
+def test_one_head_of_each_is_attention_as_in_exercise_2(grouped_query_attention):
+    query, key, value = _grouped(1, 1)
+    output = grouped_query_attention(query, key, value)
+    expected = _grouped_expected(query, key, value)
+    if np.size(output) != expected.size:
+        raise CheckFailure(
+            f"shape {expected.shape}", f"shape {np.shape(output)}", "of the output with H = G = 1"
+        )
+    assert_close(np.ravel(output), expected.ravel(), "the output with H = G = 1, number by number")
+
+
+@exercise(
+    "3.6",
+    points=0.25,
     hint="every query head has an output of its own, (B, H, T, V): it is keys and values that there are too "
-    "few of.",
+    "few of, and heads of them, not tokens.",
 )
 def test_every_query_head_has_an_output(grouped_query_attention):
     for heads in ((4, 2), (6, 2), (3, 3)):
@@ -482,7 +603,7 @@ def test_every_query_head_has_an_output(grouped_query_attention):
     "3.6",
     points=0.75,
     hint="query heads that are neighbours share a head of keys, and the values of the same head: with H = 4 "
-    "and G = 2 the key heads are to be used in the order 0, 0, 1, 1. If they are, does 3.2 pass?",
+    "and G = 2 the key heads are to be used in the order 0, 0, 1, 1.",
 )
 def test_neighbouring_query_heads_share_keys_and_values(grouped_query_attention):
     arrays = _grouped(4, 2)
@@ -566,9 +687,26 @@ def _equals_finite_differences(gradient, which, name):
 
 @exercise(
     "3.7",
-    points=0.5,
-    hint="each gradient has the shape of its input, and they come in the order query, key, value: is a "
-    "matrix of weights or scores to be transposed?",
+    points=0.25,
+    hint="does 3.2 pass? If it does not, mend it first: your weights are not those of attention. If it does, how "
+    "did you come by these?",
+)
+def test_the_weights_are_those_of_exercise_2(attention_gradients):
+    query, key = _random(5, 4), BACKWARD[1]
+    # With the identity for grad_output, grad_value is the weights themselves, transposed.
+    gradients = attention_gradients(query.copy(), key.copy(), np.eye(5), np.eye(5))
+    found = _are(gradients, ("grad_query", "grad_key", "grad_value"))[2]
+    expected = _softmax(query @ key.T / 2)
+    # Only weights that are a softmax, and another one, are a matter of 3.2.
+    if found.shape == (5, 5) and found.min() > 0 and np.allclose(found.sum(axis=0), 1):
+        assert_close(found.T, expected, "the weights by which grad_value is made")
+
+
+@exercise(
+    "3.7",
+    points=0.25,
+    hint="does 3.2 pass, which gives (output, weights)? If it does: each gradient has the shape of its input, and "
+    "they come in the order query, key, value. Is a matrix of weights or scores to be transposed?",
 )
 def test_gradients_have_the_shapes_of_the_inputs(attention_gradients):
     for gradient, array, name in zip(
@@ -581,7 +719,7 @@ def test_gradients_have_the_shapes_of_the_inputs(attention_gradients):
     "3.7",
     points=0.5,
     hint="a value takes part in each query's output by its weight, and the output is linear in it: "
-    "grad_value needs the weights and grad_output, nothing else. Are the weights right: does 3.2 pass?",
+    "grad_value needs the weights and grad_output, nothing else.",
 )
 def test_the_gradient_for_the_values(attention_gradients):
     _equals_finite_differences(_gradients(attention_gradients)[2], 2, "grad_value")
@@ -634,91 +772,150 @@ def _equals_plain(answer, query, key, value, sizes, what):
     assert_close(output, _attend(query, key, value), what, rtol=1e-9, atol=1e-12)
 
 
-@exercise(
-    "3.8",
-    points=0.5,
-    hint="with one chunk this is plain attention: softmax(Q Kᵀ / √K) V, the softmax over the keys.",
-)
-def test_one_chunk_is_plain_attention(chunked_attention):
-    _equals_plain(
-        chunked_attention,
-        _random(3, 4),
-        _random(5, 4, seed=1),
-        _random(5, 2),
-        [5],
-        "the output for one chunk",
+def _part(query, key, value):
+    """What a part answers: its attention, and the logarithm of its total."""
+    scores = query @ key.T / np.sqrt(query.shape[-1])
+    return _attend(query, key, value), np.logaddexp.reduce(scores, axis=-1)
+
+
+def _two(answer):
+    output, log_total = _are(answer, ("output", "log_total"))
+    assert_shape(log_total, output.shape[:1], "log_total")
+    return output, log_total
+
+
+def _parts(sizes, seed=0, width=4):
+    """Return a query, the keys and values of each part, and all keys and values."""
+    query, key, value = (
+        _random(3, width),
+        _random(sum(sizes), width, seed=seed),
+        _random(sum(sizes), 2, seed=seed),
     )
+    ends = np.cumsum(sizes)
+    return query, [(key[e - n : e], value[e - n : e]) for e, n in zip(ends, sizes, strict=True)], key, value
+
+
+@exercise(
+    "3.8",
+    points=0.25,
+    hint="do 3.1 and 3.2 pass? If they do: what a part puts out is plain attention to its own keys, softmax and "
+    "all, as if there were no other part.",
+)
+def test_a_part_puts_out_its_own_attention(attend_part):
+    query, [(key, value), _], *_ = _parts([4, 1])
+    output, _ = _two(attend_part(query.copy(), key.copy(), value.copy()))
+    assert_close(output, _attend(query, key, value), "the output of a part of four keys")
 
 
 @exercise(
     "3.8",
     points=0.5,
-    hint="when all keys are alike the output is the mean over all values, not over the chunks: a chunk of "
-    "four counts four times as much as a chunk of one. When may you divide?",
+    hint="log_total is ln(exp s₁ + exp s₂ + …), for each query over the keys of the part, of the scores that the "
+    "softmax saw: is it the logarithm, of the sum, of scores that were divided by √K?",
 )
-def test_chunks_count_by_their_keys(chunked_attention):
+def test_log_total_is_the_logarithm_of_the_sum_of_exponentials(attend_part):
+    query, [(key, value), _], *_ = _parts([4, 1])
+    _, log_total = _two(attend_part(query.copy(), key.copy(), value.copy()))
+    assert_close(log_total, _part(query, key, value)[1], "log_total of a part of four keys")
+
+
+@exercise(
+    "3.8",
+    points=0.25,
+    hint="a query that sees nothing in this part has a total of 0 there, whose logarithm is -inf, and an output "
+    "of zeros; a key that the mask forbids is not in the total.",
+)
+def test_what_is_not_seen_is_not_in_the_total(attend_part):
+    query, [(key, value), _], *_ = _parts([4, 1])
+    mask = np.array([[True, False, True, False], [False] * 4, [True] * 4])
+    output, log_total = _two(attend_part(query.copy(), key.copy(), value.copy(), mask))
+    seen = _part(query, key[[0, 2]], value[[0, 2]]), _part(query, key, value)
+    assert_close(log_total, [seen[0][1][0], -np.inf, seen[1][1][2]], "log_total with a mask")
+    assert_close(output, [seen[0][0][0], [0, 0], seen[1][0][2]], "the output with a mask")
+
+
+@exercise(
+    "3.8",
+    points=0.25,
+    hint="scores of 1000 and more have a log_total of 1000 and more, no inf: no exponential may be of a number "
+    "far above 0, and no logarithm of 0.",
+)
+def test_log_total_holds_for_scores_of_any_size(attend_part):
+    for size in (1000.0, -1000.0):
+        key = np.array([[size], [size]])
+        output, log_total = _two(attend_part(np.array([[1.0]]), key, np.array([[1.0], [3.0]])))
+        assert_close(log_total, [size + np.log(2)], f"log_total of two scores of {size:g}")
+        assert_close(output, [[2.0]], f"the output for two scores of {size:g}")
+
+
+def _merged(answer, first, second):
+    return _two(answer(*[tuple(np.copy(array) for array in part) for part in (first, second)]))
+
+
+@exercise(
+    "3.8",
+    points=0.5,
+    hint="a part counts by its total: where all keys are alike, a part of four keys counts four times as much as "
+    "a part of one, and each query has totals of its own.",
+)
+def test_parts_count_by_their_totals(merge):
     value = np.array([[1.0], [2.0], [3.0], [4.0], [10.0]])
-    for sizes in ([4, 1], [1, 4], [1, 1, 1, 1, 1], [2, 3]):
-        output = chunked_attention(_random(2, 3), _chunks(np.ones((5, 3)), value, sizes))
-        assert_close(output, [[4.0], [4.0]], f"the output for chunks of {sizes}")
-
-
-@exercise(
-    "3.8",
-    points=0.75,
-    hint="what you have summed and mixed so far is relative to the highest score so far, a different one for "
-    "each query. When it rises, both are in the wrong unit; when it does not, what is new is.",
-)
-def test_the_highest_score_may_rise_or_stay(chunked_attention):
-    query = np.array([[1.0], [-1.0], [0.3]])
-    rising, value = np.arange(8.0)[:, None], _random(8, 2)
-    for key, name in ((rising, "rising"), (-rising, "falling"), (_random(8, 1), "mixed")):
-        for sizes in ([2, 2, 2, 2], [1, 3, 4]):
-            _equals_plain(
-                chunked_attention, query, key, value, sizes, f"the output for {name} scores, chunks {sizes}"
-            )
-
-
-@exercise(
-    "3.8",
-    points=0.75,
-    hint="scores of 1000 and more may come in any chunk, after the first too: no exponential may be of a "
-    "number far above 0.",
-)
-def test_scores_far_apart_do_not_overflow(chunked_attention):
-    query, value = np.array([[1.0], [-1.0]]), _random(6, 2)
-    for key in (
-        [1000, 999, 1001, 998, 1000, 1000],
-        [0, 1, 5000, 5001, -3000, 2],
-        [-5000, -5001, 0, 1, 3000, 3001],
-    ):
-        keys = np.array(key, dtype=float)[:, None]
-        _equals_plain(chunked_attention, query, keys, value, [2, 2, 2], f"the output for keys {key}")
+    query, key = _random(2, 3), np.ones((5, 3))
+    for size in (4, 1):
+        parts = _part(query, key[:size], value[:size]), _part(query, key[size:], value[size:])
+        output, _ = _merged(merge, *parts)
+        assert_close(output, [[4.0], [4.0]], f"the output for parts of {size} and {5 - size} equal keys")
+    query, parts, key, value = _parts([2, 3])
+    output, _ = _merged(merge, *(_part(query, *part) for part in parts))
+    assert_close(output, _attend(query, key, value), "the output of two parts, merged")
 
 
 @exercise(
     "3.8",
     points=0.5,
-    hint="the memory grows with the number of chunks: something of every chunk is kept, its keys, its scores "
-    "or its weights. What you keep must have the same size after a thousand chunks as after one.",
+    hint="what was merged is a part like any other, and is merged again: its log_total is that of both parts' "
+    "keys together, and logarithms of sums are no sums of logarithms.",
 )
-def test_nothing_grows_with_the_number_of_chunks(chunked_attention):
-    query, size, count = _random(10, 8), 20, 200
+def test_what_was_merged_can_be_merged_again(merge):
+    query, parts, key, value = _parts([2, 1, 4])
+    a, b, c = (_part(query, *part) for part in parts)
+    expected = _part(query, key, value)
+    for name, first, second in (
+        ("(a + b) + c", _merged(merge, a, b), c),
+        ("a + (b + c)", a, _merged(merge, b, c)),
+    ):
+        output, log_total = _merged(merge, first, second)
+        assert_close(log_total, expected[1], f"log_total of {name}")
+        assert_close(output, expected[0], f"the output of {name}")
 
-    def stream():
-        for seed in range(count):
-            yield _random(size, 8, seed=seed), _random(size, 8, seed=count + seed)
 
-    tracemalloc.start()
-    try:
-        chunked_attention(query, stream())
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    # All keys and values have 512,000 bytes, all scores 320,000, an output kept for each chunk 128,000;
-    # one chunk's keys, values and scores have 4,160.
-    if peak > 80_000:
-        raise CheckFailure("at most 80,000 bytes", f"{peak:,}", "at a time for 4,000 keys")
+@exercise(
+    "3.8",
+    points=0.5,
+    hint="exp of a log_total of 1000 is no float, and where both are -1000 their totals are 0/0: only the "
+    "*difference* of the two says how the parts share.",
+)
+def test_totals_of_any_size_can_be_merged(merge):
+    for size in (1000.0, -1000.0):
+        parts = (np.array([[1.0]]), np.array([size])), (np.array([[5.0]]), np.array([size + np.log(3)]))
+        output, log_total = _merged(merge, *parts)
+        assert_close(output, [[4.0]], f"the output of parts with log_total near {size:g}, shares 1/4 and 3/4")
+        assert_close(log_total, [size + np.log(4)], f"log_total of parts near {size:g}")
+
+
+@exercise(
+    "3.8",
+    points=0.25,
+    hint="-inf minus -inf is NaN: a part in which a query sees nothing changes nothing, and where it sees nothing "
+    "in either, the result is zeros and -inf again.",
+)
+def test_a_part_that_sees_nothing_changes_nothing(merge):
+    something = np.array([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]]), np.array([0.5, -0.5, -np.inf])
+    nothing = np.zeros((3, 2)), np.full(3, -np.inf)
+    for first, second in ((something, nothing), (nothing, something)):
+        output, log_total = _merged(merge, first, second)
+        assert_close(output, something[0], "the output beside a part that sees nothing")
+        assert_close(log_total, something[1], "log_total beside a part that sees nothing")
 
 
 def _luong(layer_class, units=3, width=4, value_width=5):
