@@ -191,15 +191,81 @@ def test_the_input_is_left_as_it_is(layer_norm, rms_norm):
     assert_equal(x, WIDE, "x after rms_norm")
 
 
+def _fed(answer, x, w1=1.0, b1=0.0, w2=1.0, b2=0.0):
+    """Return what a feed-forward layer with D = F = 1 makes of the numbers in x."""
+    arrays = [[[number] for number in x]], [[w1]], [b1], [[w2]], [b2]
+    output = answer(*_tensors(*arrays))
+    assert_shape(output, (1, len(x), 1), "the output")
+    return np.asarray(output)[0, :, 0]
+
+
 @exercise(
     "4.3",
-    points=0.5,
+    points=0.125,
+    hint="where the second matrix and its bias are zero, so is the output: the path on which x itself goes on "
+    "is the block's affair, not the layer's.",
+)
+def test_x_itself_is_not_added(feed_forward):
+    assert_close(_fed(feed_forward, [1.0, 2.0], w2=0.0), [0, 0], "the output for x = 1 and 2 with w2 = 0")
+
+
+@exercise(
+    "4.3",
+    points=0.25,
     hint="the layer must be able to answer with numbers below its last bias: what comes after the "
     "second matrix?",
 )
 def test_outputs_may_be_negative(feed_forward):
-    output = feed_forward(*_tensors([[[1.0], [2.0]]], [[1.0]], [0.0], [[-3.0]], [0.0]))
-    assert_close(np.asarray(output), [[[-3.0], [-6.0]]], "the output for x = 1 and 2 with w1 = 1 and w2 = -3")
+    output = _fed(feed_forward, [1.0, 2.0], w2=-3.0)
+    if not (output < 0).all():
+        raise CheckFailure(
+            "-3 and -6", f"{output[0]:g} and {output[1]:g}", "for x = 1 and 2 with w1 = 1, w2 = -3"
+        )
+
+
+@exercise(
+    "4.3",
+    points=0.125,
+    hint="between the two matrices stands a ReLU, and there is none with you: -1 comes through it as 0. Without "
+    "it two matrices are no more than one.",
+)
+def test_something_bent_stands_in_the_middle(feed_forward):
+    low, high = _fed(feed_forward, [-1.0, 1.0])
+    if abs(low + high) < 1e-3:
+        raise CheckFailure(
+            "no straight line", f"{low:g} and {high:g}", "through x = -1 and 1 with w1 = w2 = 1"
+        )
+
+
+@exercise(
+    "4.3",
+    points=0.125,
+    hint="what is below 0 in the middle becomes exactly 0, and what is above stays as it is: that is ReLU, as in "
+    "the paper. GELU and silu, as in later models, are smooth there.",
+)
+def test_what_is_below_zero_becomes_zero(feed_forward):
+    output = _fed(feed_forward, [-2.0, -0.5, 0.5, 2.0])
+    assert_close(output, [0, 0, 0.5, 2], "the output for x = -2, -0.5, 0.5 and 2 with w1 = w2 = 1", atol=1e-6)
+
+
+@exercise(
+    "4.3",
+    points=0.125,
+    hint="the first bias is added before the ReLU: it moves the place below which there is 0.",
+)
+def test_the_first_bias_comes_before_the_relu(feed_forward):
+    output = _fed(feed_forward, [1.0, 4.0], b1=-3.0)
+    assert_close(output, [0, 1], "the output for x = 1 and 4 with b1 = -3", atol=1e-6)
+
+
+@exercise(
+    "4.3",
+    points=0.125,
+    hint="the second bias is added last, to what comes out of the second matrix: where is it with you?",
+)
+def test_the_second_bias_is_added_last(feed_forward):
+    output = _fed(feed_forward, [1.0, -2.0], w2=2.0, b2=5.0)
+    assert_close(output, [7, 5], "the output for x = 1 and -2 with w2 = 2 and b2 = 5", rtol=1e-6)
 
 
 def _feed_forward_arrays():
@@ -208,11 +274,11 @@ def _feed_forward_arrays():
 
 @exercise(
     "4.3",
-    points=0.5,
-    hint="ReLU(x W₁ + b₁) W₂ + b₂: what is below 0 in the middle becomes 0, after its bias was added; "
-    "and each bias has its place.",
+    points=0.125,
+    hint="with one number it is right, with several it is not: x W is a product of matrices, by which each of "
+    "the F numbers hears of all D.",
 )
-def test_the_relu_stands_in_the_middle(feed_forward):
+def test_each_token_goes_through_both_matrices(feed_forward):
     x, w1, b1, w2, b2 = _feed_forward_arrays()
     output = np.asarray(feed_forward(*_tensors(x, w1, b1, w2, b2)))
     assert_shape(output, (2, 3, 4), "the output")
@@ -222,21 +288,73 @@ def test_the_relu_stands_in_the_middle(feed_forward):
     assert_close(output, middle @ w2 + b2, "the output", rtol=1e-5, atol=1e-5)
 
 
+def _gated(answer, gate, up, down=1.0):
+    """Return what a SwiGLU layer with D = F = 1 makes of 1."""
+    output = answer(*_tensors([[[1.0]]], [[gate]], [[up]], [[down]]))
+    assert_shape(output, (1, 1, 1), "the output")
+    return np.asarray(output).item()
+
+
+@exercise(
+    "4.3",
+    points=0.125,
+    hint="where the second matrix, U, is zero, so is the result: in the middle the two are multiplied, not "
+    "added.",
+)
+def test_the_gate_multiplies(swiglu):
+    assert_close(_gated(swiglu, 2.0, 0.0), 0.0, "the output for x = 1 with G = 2, U = 0, W = 1", atol=1e-7)
+
+
+@exercise(
+    "4.3",
+    points=0.125,
+    hint="G and U are exchanged: it is x G that goes through silu, and x U that comes as it is.",
+)
+def test_gate_and_up_are_not_exchanged(swiglu):
+    one, two = _gated(swiglu, 1.0, 0.5), _gated(swiglu, 2.0, 0.5)
+    if abs(two - 2 * one) < 1e-3:
+        raise CheckFailure(
+            "a curve",
+            f"twice as much for twice the gate, {one:.4g} and {two:.4g}",
+            "for G = 1 and 2 with U = 0.5",
+        )
+
+
+@exercise(
+    "4.3",
+    points=0.125,
+    hint="twice U, twice the result: only x G goes through silu, and that before the two are multiplied.",
+)
+def test_only_the_gate_is_bent(swiglu):
+    one, two = _gated(swiglu, 1.0, 0.5), _gated(swiglu, 1.0, 1.0)
+    assert_close(two, 2 * one, "the output with U = 1, by that with U = 0.5", rtol=1e-5)
+
+
+@exercise(
+    "4.3",
+    points=0.125,
+    hint="silu(z) is z · sigmoid(z): close to z itself where z is large, not to 1. GELU looks much like it, and "
+    "is another function.",
+)
+def test_the_gate_goes_through_silu(swiglu):
+    for z in (2.0, -1.0, 20.0):
+        expected = z * (1 + np.tanh(z / 2)) / 2
+        assert_close(_gated(swiglu, z, 1.0), expected, f"silu({z:g})", rtol=1e-5, atol=1e-6)
+
+
 def _swiglu_arrays():
     return _random(2, 3, 4), _random(4, 6), _random(4, 6, seed=1), _random(6, 4)
 
 
 @exercise(
     "4.3",
-    points=0.5,
-    hint="two matrices lead to the middle and their results are multiplied there number by number, but "
-    "only one of them goes through silu, which is z · sigmoid(z). Which, and what happens after?",
+    points=0.25,
+    hint="the middle is right, and the result is not: the third matrix, W, takes it from F numbers back to D.",
 )
-def test_the_gate_goes_through_silu(swiglu):
-    one = swiglu(*_tensors([[[1.0]]], [[2.0]], [[3.0]], [[5.0]]))
-    assert_close(np.asarray(one), [[[30 / (1 + np.exp(-2))]]], "5 · silu(2) · 3", rtol=1e-5)
+def test_the_third_matrix_leads_back(swiglu):
     x, gate, up, down = _swiglu_arrays()
     output = np.asarray(swiglu(*_tensors(x, gate, up, down)))
+    assert_shape(output, (2, 3, 4), "the output")
     z = x @ gate
     expected = (z * (1 + np.tanh(z / 2)) / 2 * (x @ up)) @ down
     # float32, sums of six products near one
@@ -245,7 +363,7 @@ def test_the_gate_goes_through_silu(swiglu):
 
 @exercise(
     "4.3",
-    points=0.5,
+    points=0.25,
     hint="both layers are learned, and no gradient comes through NumPy: is each step from the "
     "arguments to the result one of keras.ops?",
 )
@@ -271,9 +389,78 @@ def _nothing(x):
 BLOCK_INPUT = _random(2, 4, 3)
 
 
+def _same(x):
+    return x
+
+
+def _doubled(x):
+    return 2 * x
+
+
+def _ones(x):
+    return np.ones_like(x)
+
+
 @exercise(
     "4.4",
-    points=0.5,
+    points=0.125,
+    hint="where both sublayers give zeros, nothing is left of x in your pre-norm block: there is a path around "
+    "the sublayers.",
+)
+def test_something_of_x_goes_around_the_sublayers(pre_norm_block):
+    output = pre_norm_block(BLOCK_INPUT.copy(), _nothing, _nothing, _same, _same)
+    assert_close(
+        output, BLOCK_INPUT, "the output of a pre-norm block whose sublayers give zeros, without norms"
+    )
+
+
+@exercise(
+    "4.4",
+    points=0.125,
+    hint="there are two residual paths, not one: what attention has added must come out even where the "
+    "feed-forward layer gives zeros, and the second path begins where the first ends.",
+)
+def test_what_attention_adds_comes_out_of_a_pre_norm_block(pre_norm_block):
+    attend = _parts()[0]
+    output = pre_norm_block(BLOCK_INPUT.copy(), attend, _nothing, _same, _same)
+    what = "the output of a pre-norm block whose feed-forward layer gives zeros, without norms"
+    assert_close(output, BLOCK_INPUT + attend(BLOCK_INPUT), what)
+
+
+@exercise(
+    "4.4",
+    points=0.125,
+    hint="the feed-forward layer comes second: it reads x with what attention has added, not the x that "
+    "attention read.",
+)
+def test_the_feed_forward_layer_reads_what_attention_added(pre_norm_block):
+    attend, feed = _parts()[:2]
+    output = pre_norm_block(BLOCK_INPUT.copy(), attend, feed, _same, _same)
+    between = BLOCK_INPUT + attend(BLOCK_INPUT)
+    assert_close(output, between + feed(between), "the output of a pre-norm block without norms")
+
+
+@exercise(
+    "4.4",
+    points=0.125,
+    hint="this is the post-norm block: in a pre-norm block no sum goes through a norm, only the copy that a "
+    "sublayer reads.",
+)
+def test_a_pre_norm_block_normalises_no_sum(pre_norm_block):
+    for parts, where in (
+        ((_ones, _nothing, _doubled, _same), "first"),
+        ((_nothing, _ones, _same, _doubled), "second"),
+    ):
+        output = pre_norm_block(np.zeros((1, 2, 3)), *parts)
+        what = (
+            f"the output for x = 0 where the {where} sublayer gives ones and its norm doubles what it reads"
+        )
+        assert_close(output, np.ones((1, 2, 3)), what)
+
+
+@exercise(
+    "4.4",
+    points=0.125,
     hint="where both sublayers give zeros, a pre-norm block hands on x itself: the path around a "
     "sublayer goes around its norm, too.",
 )
@@ -285,11 +472,10 @@ def test_a_pre_norm_block_that_adds_nothing_hands_x_on(pre_norm_block):
 
 @exercise(
     "4.4",
-    points=0.5,
-    hint="there are two residual paths, not one: what attention has added must come out even where the "
-    "feed-forward layer gives zeros, and the second path begins where the first ends.",
+    points=0.125,
+    hint="attention reads a copy of x that has gone through the first norm: what does it read with you?",
 )
-def test_what_attention_adds_comes_out_of_a_pre_norm_block(pre_norm_block):
+def test_attention_reads_through_the_first_norm(pre_norm_block):
     attend, _, norm1, norm2, _ = _parts()
     output = pre_norm_block(BLOCK_INPUT.copy(), attend, _nothing, norm1, norm2)
     expected = BLOCK_INPUT + attend(norm1(BLOCK_INPUT))
@@ -298,11 +484,10 @@ def test_what_attention_adds_comes_out_of_a_pre_norm_block(pre_norm_block):
 
 @exercise(
     "4.4",
-    points=0.25,
-    hint="the feed-forward layer comes second: it reads, through the second norm, x with what "
-    "attention has added.",
+    points=0.125,
+    hint="the second norm is the feed-forward layer's: through which does it read with you, if through any?",
 )
-def test_the_feed_forward_layer_reads_what_attention_added(pre_norm_block):
+def test_the_feed_forward_layer_reads_through_the_second_norm(pre_norm_block):
     attend, feed, norm1, norm2, _ = _parts()
     output = pre_norm_block(BLOCK_INPUT.copy(), attend, feed, norm1, norm2)
     between = BLOCK_INPUT + attend(norm1(BLOCK_INPUT))
@@ -311,9 +496,40 @@ def test_the_feed_forward_layer_reads_what_attention_added(pre_norm_block):
 
 @exercise(
     "4.4",
+    points=0.125,
+    hint="in the post-norm block, too, each sublayer has a residual path of its own: look at what goes around "
+    "attention, and what goes around the feed-forward layer.",
+)
+def test_a_post_norm_block_has_two_residual_paths(post_norm_block):
+    attend, feed = _parts()[:2]
+    output = post_norm_block(BLOCK_INPUT.copy(), attend, feed, _same, _same)
+    between = BLOCK_INPUT + attend(BLOCK_INPUT)
+    assert_close(output, between + feed(between), "the output of a post-norm block without norms")
+
+
+@exercise(
+    "4.4",
+    points=0.125,
+    hint="this is the pre-norm block: in the post-norm block a sublayer reads no copy normalised for it, and "
+    "what it adds goes through a norm afterwards.",
+)
+def test_what_is_added_in_a_post_norm_block_is_normalised(post_norm_block):
+    for parts, where in (
+        ((_ones, _nothing, _doubled, _same), "first"),
+        ((_nothing, _ones, _same, _doubled), "second"),
+    ):
+        output = post_norm_block(np.zeros((1, 2, 3)), *parts)
+        what = (
+            f"the output for x = 0 where the {where} sublayer gives ones and the norm after it doubles them"
+        )
+        assert_close(output, np.full((1, 2, 3), 2.0), what)
+
+
+@exercise(
+    "4.4",
     points=0.25,
-    hint="in the post-norm block it is the sum that is normalised, the residual path with it: whatever "
-    "leaves the block has come through the second norm, and a sublayer reads no copy normalised for it.",
+    hint="in the post-norm block it is the sum that is normalised, the residual path with it, and not only what "
+    "the sublayer gave; first by norm1, then by norm2.",
 )
 def test_a_post_norm_block_normalises_the_sums(post_norm_block):
     attend, feed, norm1, norm2, _ = _parts()
@@ -322,26 +538,88 @@ def test_a_post_norm_block_normalises_the_sums(post_norm_block):
     assert_close(output, norm2(between + feed(between)), "the output of a post-norm block")
 
 
-@exercise(
-    "4.4",
-    points=0.5,
-    hint="a decoder block is more than an encoder block: cross-attention is a sublayer like the "
-    "others, between them, with a residual path and a norm of its own, and asks with what the decoder "
-    "has so far.",
-)
-def test_a_decoder_block_has_three_sublayers(decoder_block):
-    attend, feed, norm1, norm2, norm3 = _parts()
+def _asked(answer, slots):
+    """Return what a decoder block hands to its cross-attention, call by call, where every sublayer gives zeros."""
+    source, calls = _random(2, slots, 3, seed=7), []
+
+    def cross(query, memory):
+        calls.append((np.array(query), np.array(memory)))
+        return np.zeros_like(BLOCK_INPUT)
+
+    answer(BLOCK_INPUT.copy(), source.copy(), _nothing, cross, _nothing, _same, _same, _same)
+    return calls, source
+
+
+def _decoded(answer, attend, feed, norms=(_same, _same, _same)):
+    """Return what a decoder block gives, and what is right."""
     source, mixer = _random(2, 5, 3, seed=7), _random(3, 3, seed=8)
 
     def cross(query, memory):
-        assert_shape(query, (2, 4, 3), "what cross-attention reads first")
-        assert_shape(memory, (2, 5, 3), "what cross-attention reads second")
         return _softmax(query @ mixer @ memory.swapaxes(1, 2)) @ memory
 
-    x = norm1(BLOCK_INPUT + attend(BLOCK_INPUT))
-    x = norm2(x + cross(x, source))
-    output = decoder_block(BLOCK_INPUT.copy(), source.copy(), attend, cross, feed, norm1, norm2, norm3)
-    assert_close(output, norm3(x + feed(x)), "the output of a decoder block")
+    output = answer(BLOCK_INPUT.copy(), source.copy(), attend, cross, feed, *norms)
+    x = norms[0](BLOCK_INPUT + attend(BLOCK_INPUT))
+    x = norms[1](x + cross(x, source))
+    return output, norms[2](x + feed(x))
+
+
+@exercise(
+    "4.4",
+    points=0.125,
+    hint="this is an encoder block: a decoder block has a third sublayer, cross-attention, by which it looks at "
+    "the source.",
+)
+def test_a_decoder_block_has_three_sublayers(decoder_block):
+    calls = len(_asked(decoder_block, 5)[0])
+    if calls != 1:
+        raise CheckFailure("one call of `cross`", f"{calls}", "in a decoder block")
+
+
+@exercise(
+    "4.4",
+    points=0.125,
+    hint="the decoder asks and the source answers: cross-attention takes the values so far as its queries, "
+    "first, and the encoder's output second.",
+)
+def test_cross_attention_asks_with_the_decoder(decoder_block):
+    ((query, memory),), source = _asked(decoder_block, 5)
+    assert_close(memory, source, "what cross-attention reads second")
+    assert_close(query, BLOCK_INPUT, "what cross-attention reads first")
+
+
+@exercise(
+    "4.4",
+    points=0.125,
+    hint="cross-attention is a sublayer like the others, with a residual path of its own: what it finds is added "
+    "to what was there.",
+)
+def test_cross_attention_has_a_residual_path(decoder_block):
+    output, expected = _decoded(decoder_block, _nothing, _nothing)
+    assert_close(output, expected, "the output of a decoder block where only cross-attention gives something")
+
+
+@exercise(
+    "4.4",
+    points=0.125,
+    hint="the sublayers are in another order with you: first the decoder attends to itself, then to the source, "
+    "and the feed-forward layer comes last.",
+)
+def test_cross_attention_stands_between_the_others(decoder_block):
+    attend, feed = _parts()[:2]
+    output, expected = _decoded(decoder_block, attend, feed)
+    assert_close(output, expected, "the output of a decoder block without norms")
+
+
+@exercise(
+    "4.4",
+    points=0.125,
+    hint="each of the three sums goes through a norm of its own, norm1, norm2, norm3 in the order of the "
+    "sublayers: which of them stands elsewhere with you?",
+)
+def test_a_decoder_block_normalises_three_sums(decoder_block):
+    attend, feed, *norms = _parts()
+    output, expected = _decoded(decoder_block, attend, feed, norms)
+    assert_close(output, expected, "the output of a decoder block")
 
 
 ROWS = [[7, 8, 9], [4], [5, 6]]
@@ -477,22 +755,72 @@ def _turned(x, positions, base=10000.0):
     return np.concatenate([points.real, points.imag], axis=-1)
 
 
+def _turn(answer, vector, position, base=10000.0):
+    """Return one vector, turned at one position."""
+    turned = answer(np.array([[[vector]]], dtype=float), np.array([[position]]), base)
+    assert_shape(turned, (1, 1, 1, len(vector)), "the rotated array")
+    return np.asarray(turned)[0, 0, 0]
+
+
 @exercise(
     "4.7",
-    points=0.5,
-    hint="at position 0 all angles are 0, where the cosine is 1 and the sine 0: nothing may change "
-    "there, wherever in the row a token with position 0 stands.",
+    points=0.125,
+    hint="zeros were turned into something else: nothing is added to x here. Sines and cosines multiply it.",
+)
+def test_nothing_is_added(rotate):
+    assert_close(_turn(rotate, [0, 0, 0, 0], 3), [0, 0, 0, 0], "zeros, rotated at position 3")
+
+
+@exercise(
+    "4.7",
+    points=0.125,
+    hint="sine and cosine are exchanged: at position 0 the angle is 0, where the cosine is 1 and keeps a number "
+    "in its place.",
+)
+def test_sine_and_cosine_are_not_exchanged(rotate):
+    turned = _turn(rotate, [1, 0], 0)
+    if np.abs(turned[0]) < 1e-6:
+        raise CheckFailure("(1, 0)", f"({turned[0]:g}, {turned[1]:g})", "for (1, 0) at position 0")
+
+
+@exercise(
+    "4.7",
+    points=0.125,
+    hint="at position 0 nothing turns: do your positions begin at 1?",
 )
 def test_at_position_zero_nothing_turns(rotate):
+    x = _random(6)
+    assert_close(_turn(rotate, x, 0), x, "a vector rotated at position 0")
+
+
+@exercise(
+    "4.7",
+    points=0.125,
+    hint="a token stands where `positions` says, not where its column is: with padding before a text the two "
+    "differ.",
+)
+def test_positions_are_those_given(rotate):
     x = _random(1, 3, 4, 6)
     turned = rotate(x.copy(), np.zeros((1, 4), dtype=int))
     assert_shape(turned, (1, 3, 4, 6), "the rotated array")
-    assert_close(turned, x, "the array rotated at position 0")
+    assert_close(turned, x, "four tokens, all of them rotated at position 0")
 
 
 @exercise(
     "4.7",
-    points=0.5,
+    points=0.125,
+    hint="(1, 0) became longer or shorter: both new coordinates are made of the two *old* ones. Was the first "
+    "written over before the second was computed?",
+)
+def test_both_coordinates_are_made_of_the_old_ones(rotate):
+    for position in (1, 2):
+        length = np.linalg.norm(_turn(rotate, [1, 0], position))
+        assert_close(length, 1.0, f"the length of (1, 0), rotated at position {position}")
+
+
+@exercise(
+    "4.7",
+    points=0.25,
     hint="a rotation makes no vector longer or shorter: of the four products in a plane exactly one "
     "has a minus.",
 )
@@ -505,7 +833,7 @@ def test_a_rotation_keeps_the_length(rotate):
 
 @exercise(
     "4.7",
-    points=0.5,
+    points=0.25,
     hint="number i turns together with number i + K/2: a vector that is 1 at index 0 and 0 elsewhere "
     "may, after its rotation, differ from 0 at two indices. At which two with you?",
 )
@@ -520,39 +848,144 @@ def test_a_number_turns_with_the_one_half_the_width_away(rotate):
 
 @exercise(
     "4.7",
-    points=0.5,
-    hint="plane i turns by position · base^(−2i/K), and (1, 0) turns towards (0, 1): does the base "
-    "count, the plane, and the direction?",
+    points=0.125,
+    hint="it turns the other way: (1, 0) is to turn towards (0, 1). Which of the two sines has the minus?",
 )
-def test_plane_i_turns_at_its_own_speed(rotate):
-    x, positions = _random(1, 3, 5, 8), np.array([[0, 1, 2, 9, 500]])
-    for base in (10000.0, 100.0):
-        expected = _turned(x, np.broadcast_to(positions[:, None], (1, 3, 5)), base)
-        assert_close(
-            rotate(x.copy(), positions, base), expected, f"the rotated array, base {base:g}", atol=1e-8
+def test_one_zero_turns_towards_zero_one(rotate):
+    turned = _turn(rotate, [1, 0], 1)
+    if not turned[1] > 0:
+        raise CheckFailure(
+            "(0.5403, 0.8415)", f"({turned[0]:.4f}, {turned[1]:.4f})", "for (1, 0) at position 1"
         )
 
 
 @exercise(
     "4.7",
-    points=0.5,
-    hint="each row has positions of its own, which all of its heads share: which axis of the angles "
-    "meets the rows of x, and which its heads?",
+    points=0.125,
+    hint="all planes turn at one speed: plane 0 turns by one radian a position, and each further plane more "
+    "slowly.",
 )
-def test_rows_have_positions_of_their_own(rotate):
-    x, positions = _random(3, 3, 4, 6), np.array([[0, 1, 2, 3], [0, 0, 0, 1], [7, 3, 5, 4]])
-    expected = np.stack([_turned(x[b], np.broadcast_to(positions[b], (3, 4))) for b in range(3)])
-    assert_close(
-        rotate(x.copy(), positions), expected, "the rotated array of three rows and heads", atol=1e-8
-    )
+def test_later_planes_turn_more_slowly(rotate):
+    turned = _turn(rotate, [1, 1, 0, 0], 1)
+    first, second = np.arctan2(turned[2:], turned[:2])
+    if not second < first - 1e-6:
+        raise CheckFailure(
+            "less than in plane 0", f"{second:.4g} after {first:.4g}", "for the angle in plane 1"
+        )
 
 
 @exercise(
     "4.7",
-    points=0.5,
-    hint="the score of a query at p and a key at p − d is the same for every p: put either of them "
-    "where it need not turn. Which way does the other turn? With a positive distance the key is the "
-    "earlier one.",
+    points=0.125,
+    hint="another `base` changes nothing: is the number 10000 written down where the argument belongs?",
+)
+def test_the_base_is_the_one_given(rotate):
+    large, small = _turn(rotate, [1, 1, 0, 0], 1, 10000.0), _turn(rotate, [1, 1, 0, 0], 1, 100.0)
+    if np.allclose(large, small, atol=1e-9):
+        raise CheckFailure("two results", "the same", "for the bases 10000 and 100")
+
+
+@exercise(
+    "4.7",
+    points=0.25,
+    hint="direction and base are right, a plane's speed is not: plane i turns by base^(-2i/K), so that in the "
+    "last plane the power is nearly -1. What is it with you?",
+)
+def test_plane_i_turns_at_its_own_speed(rotate):
+    x, positions = _random(1, 1, 5, 8), np.array([[0, 1, 2, 9, 500]])
+    for base in (10000.0, 100.0):
+        expected = _turned(x, positions[:, None], base)
+        what = f"the rotated array, base {base:g}"
+        assert_close(rotate(x.copy(), positions, base), expected, what, atol=1e-8)
+
+
+def _rows_and_heads(answer, heads):
+    x, positions = _random(3, heads, 4, 6), np.array([[0, 1, 2, 3], [0, 0, 0, 1], [7, 3, 5, 4]])
+    turned = answer(x.copy(), positions)
+    assert_shape(turned, x.shape, "the rotated array")
+    return np.asarray(turned), _turned(x, np.broadcast_to(positions[:, None], (3, heads, 4)))
+
+
+@exercise(
+    "4.7",
+    points=0.25,
+    hint="the heads of one token share its position: with you the rows of `positions` meet the heads of x. "
+    "Where do the angles need an axis of 1?",
+)
+def test_the_heads_of_a_row_share_its_positions(rotate):
+    turned, expected = _rows_and_heads(rotate, heads=3)
+    assert_close(turned[0], expected[0], "the three heads of row 0", atol=1e-8)
+
+
+@exercise(
+    "4.7",
+    points=0.25,
+    hint="the first row is right, the others are not: each row has positions of its own.",
+)
+def test_rows_have_positions_of_their_own(rotate):
+    turned, expected = _rows_and_heads(rotate, heads=2)
+    assert_close(turned, expected, "the rotated array of three rows and two heads", atol=1e-8)
+
+
+def _score(answer, query, key, distance):
+    return float(np.ravel(answer(np.array(query), np.array(key), np.array([distance]), 10000.0))[0])
+
+
+@exercise(
+    "4.7",
+    points=0.125,
+    hint="at distance 0 nothing turns, and the score is the dot product itself: a scale such as 1/√K is not "
+    "asked for here.",
+)
+def test_at_distance_zero_the_score_is_the_dot_product(scores_at):
+    query, key = _random(6), _random(6, seed=1)
+    scores = scores_at(query.copy(), key.copy(), np.array([0, 0]), 10000.0)
+    assert_shape(scores, (2,), "the scores at two distances")
+    assert_close(scores, np.full(2, query @ key), "the scores at distance 0", rtol=1e-6, atol=1e-8)
+
+
+@exercise(
+    "4.7",
+    points=0.125,
+    hint="the score does not depend on the distance: did you turn query and key by the same angle?",
+)
+def test_scores_change_with_the_distance(scores_at):
+    query, key = _random(6), _random(6, seed=1)
+    near, far = _score(scores_at, query, key, 0), _score(scores_at, query, key, 4)
+    if np.isclose(near, far, atol=1e-9):
+        raise CheckFailure("another score at distance 4 than at 0", f"{far:.4g}")
+
+
+@exercise(
+    "4.7",
+    points=0.125,
+    hint="a key as far after the query has the same score as one before it: did the sign of the distance get "
+    "lost?",
+)
+def test_before_and_after_differ(scores_at):
+    query, key = _random(6), _random(6, seed=1)
+    before, after = _score(scores_at, query, key, 3), _score(scores_at, query, key, -3)
+    if np.isclose(before, after, atol=1e-9):
+        raise CheckFailure("two scores", f"{before:.4g} twice", "at the distances 3 and -3")
+
+
+@exercise(
+    "4.7",
+    points=0.125,
+    hint="before and after are exchanged: with a positive distance the key is the earlier one, so it is the "
+    "query that has turned further.",
+)
+def test_a_positive_distance_is_a_key_before_the_query(scores_at):
+    score = _score(scores_at, [1.0, 0.0], [0.0, 1.0], 1)
+    if not score > 0:
+        raise CheckFailure("0.8415", f"{score:.4f}", "for query (1, 0) and key (0, 1) at distance 1")
+
+
+@exercise(
+    "4.7",
+    points=0.25,
+    hint="only the difference of the two angles counts, and it is that of *one* distance: put one of the two "
+    "where it need not turn. And is the `base` that is given the one that is used?",
 )
 def test_scores_depend_on_the_distance_alone(scores_at):
     query, key, distances = _random(6), _random(6, seed=1), np.array([0, 1, -1, 4, 30])
@@ -865,41 +1298,84 @@ def _rates(schedule, *steps):
 
 @exercise(
     "4.11",
-    points=0.5,
-    hint="Keras's first step is number 0, the paper's number 1: with the rate that your schedule has "
-    "at step 0 the first batch must teach something, yet only a little.",
+    points=0.125,
+    hint="Keras's first step is number 0, the paper's number 1: at your step 0 the rate is 0 or not finite, and "
+    "the first batch teaches nothing.",
 )
-def test_the_first_step_is_the_smallest(WarmupSchedule):
-    rates = _rates(WarmupSchedule(64, 4), 0, 1, 2, 3)
-    if not 0 < rates[0] < np.inf:
-        raise CheckFailure("a finite number above 0", f"{rates[0]:g}", "as the rate at step 0")
-    assert_close(
-        rates, [1 / 64, 2 / 64, 3 / 64, 4 / 64], "the rates at steps 0 to 3, D = 64, W = 4", rtol=1e-5
-    )
+def test_the_first_step_teaches_something(WarmupSchedule):
+    rate = _rates(WarmupSchedule(64, 4), 0)[0]
+    if not 0 < rate < np.inf:
+        raise CheckFailure("a finite number above 0", f"{rate:g}", "as the rate at step 0")
 
 
 @exercise(
     "4.11",
-    points=0.5,
-    hint="where the two terms meet, after W steps, the rate is highest: 1/√(D W). It depends on both, "
-    "and a model twice as wide is not trained half as fast.",
+    points=0.25,
+    hint="there is no warm-up: the rate is to rise for W steps before it falls, and yours is highest at step 0. "
+    "Of the two terms, is it the smaller that you take?",
 )
-def test_the_rate_is_highest_when_the_warm_up_ends(WarmupSchedule):
-    for width, warmup in ((512, 4000), (64, 100), (256, 100)):
-        schedule = WarmupSchedule(width, warmup)
-        rates = _rates(schedule, warmup // 2 - 1, warmup - 1)
-        peak = 1 / np.sqrt(width * warmup)
-        assert_close(
-            rates,
-            [peak / 2, peak],
-            f"the rates half-way and at the end of W = {warmup}, D = {width}",
-            rtol=1e-5,
+def test_the_rate_rises_at_first(WarmupSchedule):
+    rates = _rates(WarmupSchedule(64, 4), 0, 3)
+    if not rates[0] < rates[1]:
+        raise CheckFailure(
+            "a higher rate at step 3 than at step 0", f"{rates[0]:g}, then {rates[1]:g}", "with W = 4"
         )
 
 
 @exercise(
     "4.11",
     points=0.25,
+    hint="the rates are those of other steps: each of Keras's steps is one less than the paper's, not only "
+    "step 0.",
+)
+def test_every_step_is_one_less_than_the_papers(WarmupSchedule):
+    rates = _rates(WarmupSchedule(64, 4), 0, 1, 2, 3)
+    rates = np.asarray(rates) / rates[0]
+    assert_close(rates, [1, 2, 3, 4], "the rates at steps 0 to 3 over that at step 0, W = 4", rtol=1e-5)
+
+
+@exercise(
+    "4.11",
+    points=0.125,
+    hint="a model four times as wide is to be trained at half the rate: it falls with the root of the width. "
+    "What does the width do with you?",
+)
+def test_the_rate_falls_with_the_root_of_the_width(WarmupSchedule):
+    narrow, wide = _rates(WarmupSchedule(64, 4), 3)[0], _rates(WarmupSchedule(256, 4), 3)[0]
+    assert_close(wide / narrow, 0.5, "the rate with D = 256 over that with D = 64", rtol=1e-5)
+
+
+@exercise(
+    "4.11",
+    points=0.25,
+    hint="where the two terms meet, after W steps, the rate is highest: 1/√(D W). It depends on W, too: what "
+    "is your power of it in the warm-up?",
+)
+def test_the_rate_is_highest_when_the_warm_up_ends(WarmupSchedule):
+    for width, warmup in ((64, 4), (512, 4000), (64, 100), (256, 100)):
+        schedule = WarmupSchedule(width, warmup)
+        rates = _rates(schedule, warmup // 2 - 1, warmup - 1)
+        peak = 1 / np.sqrt(width * warmup)
+        what = f"the rates half-way and at the end of W = {warmup}, D = {width}"
+        assert_close(rates, [peak / 2, peak], what, rtol=1e-5)
+
+
+@exercise(
+    "4.11",
+    points=0.125,
+    hint="after the warm-up the rate stays as it is with you: there it has to fall.",
+)
+def test_the_rate_falls_after_the_warm_up(WarmupSchedule):
+    rates = _rates(WarmupSchedule(64, 4), 3, 63)
+    if not rates[1] < 0.9 * rates[0]:
+        raise CheckFailure(
+            "a lower rate at step 63 than at step 3", f"{rates[0]:g}, then {rates[1]:g}", "with W = 4"
+        )
+
+
+@exercise(
+    "4.11",
+    points=0.125,
     hint="after the warm-up the rate falls with the root of the step: four times the steps, half the rate.",
 )
 def test_the_rate_falls_with_the_root_of_the_step(WarmupSchedule):
@@ -909,11 +1385,41 @@ def test_the_rate_falls_with_the_root_of_the_step(WarmupSchedule):
     )
 
 
+def _rate_in_a_graph(schedule, graph_step):
+    """Return the rate that a compiled function gets for a step whose value it does not know."""
+    import tensorflow as tf
+
+    # As in an optimizer, whose graph is made without translating Python's statements.
+    @tf.function(input_signature=[tf.TensorSpec((), graph_step)], autograph=False)
+    def rate(step):
+        return tf.convert_to_tensor(schedule(step))
+
+    try:
+        return rate(tf.constant(15, graph_step)).numpy()
+    except Exception as error:
+        # TensorFlow raises NotImplementedError for a tensor without a value, which is not what it means here.
+        raise CheckFailure(
+            "a learning rate", type(error).__name__, f"for a step that is a {graph_step} tensor in a graph"
+        ) from error
+
+
 @exercise(
     "4.11",
-    points=0.5,
-    hint="in an optimizer the step is a whole-number tensor whose value is not known while the graph "
-    "is made: Python's `min` and `if`, NumPy, and a root of an int all fail there.",
+    points=0.25,
+    hint="in an optimizer the step is a tensor whose value is not known while the graph is made: Python's `min`, "
+    "`if` and `float` and all of NumPy fail there.",
+)
+def test_the_step_may_be_a_tensor_in_a_graph(WarmupSchedule):
+    schedule = WarmupSchedule(64, 4)
+    schedule(0)
+    _rate_in_a_graph(schedule, "float32")
+
+
+@exercise(
+    "4.11",
+    points=0.25,
+    hint="in an optimizer the step is a whole number: a root, a power of -1.5 and a quotient need it as a "
+    "float32 first.",
 )
 def test_it_works_in_a_compiled_optimizer(WarmupSchedule):
     import keras
@@ -921,6 +1427,7 @@ def test_it_works_in_a_compiled_optimizer(WarmupSchedule):
 
     schedule = WarmupSchedule(64, 4)
     schedule(0)
+    _rate_in_a_graph(schedule, "int64")
     optimizer, weight = keras.optimizers.SGD(schedule), keras.Variable(np.zeros(1, dtype="float32"))
     optimizer.build([weight])
 
@@ -935,7 +1442,6 @@ def test_it_works_in_a_compiled_optimizer(WarmupSchedule):
             train()
             path.append(before - np.asarray(weight).item())
     except Exception as error:
-        # TensorFlow raises NotImplementedError for a tensor without a value, which is not what it means here.
         raise CheckFailure(
             "a learning rate", type(error).__name__, "in a compiled step of training"
         ) from error
@@ -1069,30 +1575,106 @@ def _interleaved(x, position, base=10000.0):
     return np.stack([points.real, points.imag], axis=-1).ravel()
 
 
+def _assert_rows_in_their_head(result, weight, heads):
+    width = len(weight) // heads
+    for head in range(heads):
+        rows = slice(head * width, (head + 1) * width)
+        if sorted(map(tuple, weight[rows])) != sorted(map(tuple, np.asarray(result)[rows])):
+            raise CheckFailure("its own rows, reordered", "others", f"in head {head} of {heads}")
+
+
+def _orders(heads, width):
+    """Return where each row comes from when a file's rows are reordered for `rotate`, and on the way back."""
+    pairs = np.arange(heads * width).reshape(heads, width // 2, 2).swapaxes(1, 2).ravel()
+    return pairs, np.argsort(pairs)
+
+
+# Heads and head widths. With four rows to a head there and back are the same.
+HEADS = ((1, 8), (3, 4), (2, 12))
+
+
+@exercise(
+    "4.13",
+    points=0.125,
+    hint="it is the rows that are reordered, and a matrix (H·K, D) is to come back, no other shape: which axes "
+    "did you exchange?",
+)
+def test_the_weight_keeps_its_shape(unpermute):
+    for heads, width in HEADS:
+        weight = _random(heads * width, 5)
+        assert_shape(
+            unpermute(weight.copy(), heads), weight.shape, f"the weight with H, K = {heads}, {width}"
+        )
+
+
+@exercise(
+    "4.13",
+    points=0.125,
+    hint="the rows are reordered as if they were one large head: each head's rows stay among themselves, and "
+    "`num_heads` says how many heads there are.",
+)
+def test_the_rows_are_more_than_one_head(unpermute):
+    for heads, width in ((3, 4), (2, 12)):
+        weight = _random(heads * width, 5)
+        result = np.asarray(unpermute(weight.copy(), heads))
+        if any(np.array_equal(result, weight[order]) for order in _orders(1, heads * width)):
+            raise CheckFailure(f"{heads} heads", "one", f"among {heads * width} rows")
+
+
+@exercise(
+    "4.13",
+    points=0.25,
+    hint="rows left their head: the rows of head 0 stay the first K. Into how many parts did you cut the rows, "
+    "and which of these axes are the heads?",
+)
+def test_rows_stay_in_their_head(unpermute):
+    for heads, width in HEADS:
+        weight = _random(heads * width, 5)
+        _assert_rows_in_their_head(unpermute(weight.copy(), heads), weight, heads)
+
+
+@exercise("4.13", points=0.125, hint="the rows stand as they stood: nothing was reordered.")
+def test_the_rows_are_reordered(unpermute):
+    weight = _random(8, 5)
+    if np.array_equal(unpermute(weight.copy(), 1), weight):
+        raise CheckFailure("other rows than 0, 1, 2, ...", "these", "in their order, for one head of 8")
+
+
+@exercise(
+    "4.13",
+    points=0.125,
+    hint="this is `permute`: the two directions are exchanged. In the file 2i and 2i + 1 are neighbours, and "
+    "half a head apart afterwards.",
+)
+def test_the_two_directions_are_not_exchanged(unpermute):
+    weight = _random(8, 5)
+    if np.array_equal(unpermute(weight.copy(), 1), weight[_orders(1, 8)[1]]):
+        raise CheckFailure("the way from the file", "the way back", "for one head of 8 rows")
+
+
+@exercise(
+    "4.13",
+    points=0.25,
+    hint="`rotate` turns row i together with row i + K/2, at the speed of plane i: are these the file's rows 2i "
+    "and 2i + 1 with you?",
+)
+def test_pairs_of_the_file_are_pairs_of_rotate(unpermute):
+    for heads, width in HEADS:
+        order = np.asarray(unpermute(np.arange(heads * width)[:, None] * np.ones(3), heads))[:, 0].astype(int)
+        for head, i in np.ndindex(heads, width // 2):
+            first, second = head * width + i, head * width + i + width // 2
+            assert_equal(
+                sorted((int(order[first]), int(order[second]))),
+                [head * width + 2 * i, head * width + 2 * i + 1],
+                f"the file's rows that stand at {first} and {second} with H, K = {heads}, {width}",
+            )
+
+
 @exercise(
     "4.13",
     points=0.5,
-    hint="it is the outputs that are reordered, the rows, and none leaves its head: the rows of head 0 "
-    "stay the first K. Which axes did you cut, and into how many parts?",
-)
-def test_rows_stay_in_their_head(unpermute):
-    for heads, width in ((1, 8), (3, 4), (2, 12)):
-        weight = _random(heads * width, 5)
-        result = unpermute(weight.copy(), heads)
-        assert_shape(result, weight.shape, f"the weight with H, K = {heads}, {width}")
-        for head in np.arange(heads) * width:
-            before = sorted(map(tuple, weight[head : head + width]))
-            after = sorted(map(tuple, np.asarray(result)[head : head + width]))
-            if before != after:
-                raise CheckFailure("its own rows, reordered", "others", f"in head {head // width} of {heads}")
-
-
-@exercise(
-    "4.13",
-    points=1,
-    hint="rotated by halves, queries and keys of your matrices must have the scores that those of the "
-    "file have rotated as neighbours: where must the rows 2i and 2i + 1 stand for `rotate` to turn them "
-    "together, at the speed of plane i?",
+    hint="the pairs are right, and yet they turn the other way: of 2i and 2i + 1 it is the even one that is the "
+    "first coordinate.",
 )
 def test_scores_are_those_of_the_file(unpermute):
     for heads, width in ((1, 8), (3, 4), (2, 16)):
@@ -1112,13 +1694,26 @@ def test_scores_are_those_of_the_file(unpermute):
 
 @exercise(
     "4.13",
-    points=0.5,
+    points=0.25,
+    hint="on the way back, too, the rows stay in their head: what did you do with `num_heads`?",
+)
+def test_permute_keeps_rows_in_their_head(permute):
+    for heads, width in HEADS:
+        weight = _random(heads * width, 5)
+        result = permute(weight.copy(), heads)
+        assert_shape(result, weight.shape, f"the file's weight with H, K = {heads}, {width}")
+        _assert_rows_in_their_head(result, weight, heads)
+
+
+@exercise(
+    "4.13",
+    points=0.25,
     hint="there and back, every row must stand where it stood: the way back is not the same step once "
     "more, except where a head has no more than four rows.",
 )
 def test_permute_is_the_way_back(permute):
     # Written row by row, so that it holds whatever `unpermute` is.
-    for heads, width in ((1, 8), (3, 4), (2, 12)):
+    for heads, width in HEADS:
         weight = _random(heads * width, 5)
         expected = np.empty_like(weight)
         for head, i, second in np.ndindex(heads, width // 2, 2):
