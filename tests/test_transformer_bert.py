@@ -213,13 +213,31 @@ def test_every_row_with_text_has_something_to_guess_and_padding_has_not():
     assert not chosen[2].any()
 
 
+def test_ids_that_cannot_be_hidden_are_refused():
+    with pytest.raises(ValueError, match=r"ids must be between 0 and vocab_size - 1 = 19; got 20"):
+        HIDING.hide(np.array([[20]]), np.ones((1, 1), bool), np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"mask must have the shape of ids, \(1, 2\); got \(1, 1\)"):
+        HIDING.hide(np.array([[5, 6]]), np.ones((1, 1), bool), np.random.default_rng(0))
+    seen, _ = HIDING.hide(np.array([[5, 6]], np.int16), np.ones((1, 2), bool), np.random.default_rng(0))
+    assert seen.dtype == np.int16
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"mask_id": 9}, r"mask_id must be between 0 and vocab_size - 1 = 8; got 9"),
         ({"start_id": -1}, "start_id must be between .* got -1"),
         ({"special_ids": (3, 12)}, "special_ids must be between .* got 12"),
+        ({"start_id": 1.5}, r"start_id must be an integer or None; got 1\.5"),
+        ({"mask_id": None}, "mask_id must be an integer; got None"),
+        ({"special_ids": (3, "4")}, "special_ids must be an integer; got '4'"),
+        ({"special_ids": 3}, r"special_ids must be several ids; got 3"),
         ({"share": 0.0}, r"share must be above 0 and at most 1; got 0\.0"),
+        ({"share": np.nan}, "share must be a finite number; got nan"),
+        ({"share": "0.15"}, "share must be a finite number; got '0.15'"),
+        ({"masked": np.nan}, "masked must be a finite number; got nan"),
+        ({"random": -0.1}, r"random must be at least 0 and at most 1; got -0\.1"),
+        ({"vocab_size": True}, "vocab_size must be an integer; got True"),
         ({"masked": 0.9, "random": 0.2}, r"shares that add up to at most 1; got 0\.9 and 0\.2"),
         ({"special_ids": range(9)}, "special_ids must leave some ids to be text; got all 9"),
     ],
@@ -335,6 +353,12 @@ def test_pairs_that_are_too_long_are_cut_to_fit():
         (lambda: MaskedBatches([[]], 2, HIDING), r"documents\[0\] must hold at least one token; got none"),
         (lambda: MaskedBatches([[20]], 2, HIDING), "vocab_size - 1 = 19; got 20"),
         (lambda: MaskedBatches([[5]], 0, HIDING), "batch_size must be at least 1; got 0"),
+        (lambda: MaskedBatches([[5]], 1, HIDING, max_length=0), "max_length must be at least 1; got 0"),
+        (
+            lambda: MaskedBatches([[MASK], [SEP]], 2, HIDING),
+            "a token that can be hidden; got special ids only",
+        ),
+        (lambda: NextSentenceBatches([[[5], [6]]], 2.0, HIDING), r"batch_size must be an integer; got 2\.0"),
         (lambda: NextSentenceBatches([[[5], [6]]], 2, HIDING), r"at least two, .* got \[2\] sentences"),
         (lambda: NextSentenceBatches([[[5]], [[6]]], 2, HIDING), r"with two sentences .* got \[1, 1\]"),
         (lambda: NextSentenceBatches([[[5], []], [[6]]], 2, HIDING), r"documents\[0\]\[1\] must hold"),
@@ -391,6 +415,13 @@ def test_a_hidden_tokens_score_is_that_of_the_model(reader):
     assert bool(scores.right[0]) == (int(np.argmax(logits)) == text[position])
 
 
+def test_a_document_without_text_adds_nothing_to_the_scores(reader):
+    (text,) = twins(1, seed=2)
+    scores = score_masked(reader, [[SEP], text, [MASK, MASK]], TWIN_HIDING)
+    assert scores.documents.tolist() == [1]
+    assert np.isfinite(scores.nats_per_token)
+
+
 def test_scores_say_where_each_hidden_token_stood():
     texts = documents(7, vocab=11, high=10)
     scores = score_masked(Bert(small()), texts, Hiding(vocab_size=11, share=0.4, **SPECIALS), repeats=3)
@@ -404,8 +435,18 @@ def test_scores_say_where_each_hidden_token_stood():
 def test_what_cannot_be_scored_is_refused(reader):
     with pytest.raises(ValueError, match=r"documents\[1\] must have at most 10 tokens, .* got 11"):
         score_masked(reader, [[3], [3] * 11], TWIN_HIDING)
-    with pytest.raises(ValueError, match="model must have heads to guess tokens"):
+    with pytest.raises(ValueError, match="model must be a Bert with heads to guess tokens; got one without"):
         masked_accuracy(Bert(small(heads=False)), [[3]], TWIN_HIDING)
+    with pytest.raises(ValueError, match="model must be a Bert with heads to guess tokens; got a Sequential"):
+        masked_accuracy(keras.Sequential(), [[3]], TWIN_HIDING)
+    with pytest.raises(ValueError, match="a vocab_size of at most the model's 11; got 20"):
+        masked_accuracy(reader, [[3]], HIDING)
+    with pytest.raises(ValueError, match=r"repeats must be an integer; got 1\.5"):
+        masked_accuracy(reader, [[3]], TWIN_HIDING, repeats=1.5)
+    with pytest.raises(
+        ValueError, match="documents must hold a token that can be hidden; got special ids only"
+    ):
+        masked_accuracy(reader, [[MASK], [CLS, SEP]], TWIN_HIDING)
     with pytest.raises(ValueError, match="repeats must be at least 1; got 0"):
         masked_accuracy(reader, [[3]], TWIN_HIDING, repeats=0)
 

@@ -577,8 +577,44 @@ def check_fields(record: Any) -> None:
     """
     types = get_type_hints(type(record), include_extras=True)
     for field in dataclasses.fields(record):
-        value = _checked(field.name, types[field.name], getattr(record, field.name))
+        value = check_field(field.name, types[field.name], getattr(record, field.name))
         object.__setattr__(record, field.name, value)
+
+
+def check_field(name: str, kind: Any, value: Any) -> Any:
+    """Return a value as an object of its type, or refuse it; see `check_fields`, which does so with each field.
+
+    Args:
+        name: what the value came as.
+        kind: its annotation, such as `Size | None`.
+        value: what was given.
+
+    Returns:
+        The value, a number as Python's own; one of a type that is not looked at as it is.
+
+    Raises:
+        ValueError: if it is of another type, outside its bounds, or not finite.
+    """
+    also, bounds = "", []
+    if type(None) in get_args(kind):
+        if value is None:
+            return None
+        kind, also = get_args(kind)[0], " or None"
+    if get_origin(kind) is Annotated:
+        kind, *bounds = get_args(kind)
+    if get_origin(kind) is Literal:
+        choices, kind = get_args(kind), str
+        takes, words = lambda value: isinstance(value, str) and value in choices, f"one of {choices}"
+    elif kind in _TAKEN:
+        takes, words = _TAKEN[kind]
+    else:
+        return value
+    if not takes(value):
+        raise ValueError(f"{name} must be {words}{also}; got {value!r:.80}.")
+    for words, hold in bounds:
+        if not hold(value):
+            raise ValueError(f"{name} must be {words}; got {value}.")
+    return kind(value)
 
 
 def check_id(vocab_size: int, **ids: Any) -> None:
@@ -592,7 +628,7 @@ def check_id(vocab_size: int, **ids: Any) -> None:
         ValueError: if one is no integer, below 0, or V or above.
     """
     for name, number in ids.items():
-        number = _checked(name, int, number)
+        number = check_field(name, int, number)
         if not 0 <= number < vocab_size:
             raise ValueError(f"{name} must be between 0 and vocab_size - 1 = {vocab_size - 1}; got {number}.")
 
@@ -607,24 +643,3 @@ _TAKEN: Mapping[type, tuple[Callable[[Any], bool], str]] = {
     int: (lambda value: _is_number(value, Integral), "an integer"),
     float: (lambda value: _is_number(value, Real) and abs(value) <= sys.float_info.max, "a finite number"),
 }
-
-
-def _checked(name: str, kind: Any, value: Any, also: str = "") -> Any:
-    """Return a field's value as an object of its type; `also` is what a message says may stand there instead."""
-    choices = get_args(kind)
-    if type(None) in choices:
-        return None if value is None else _checked(name, choices[0], value, " or None")
-    if get_origin(kind) is Literal:
-        if not (isinstance(value, str) and value in choices):
-            raise ValueError(f"{name} must be one of {choices}{also}; got {value!r:.80}.")
-        return str(value)
-    kind, *bounds = choices or (kind,)
-    if kind not in _TAKEN:
-        return value
-    takes, words = _TAKEN[kind]
-    if not takes(value):
-        raise ValueError(f"{name} must be {words}{also}; got {value!r:.80}.")
-    for words, hold in bounds:
-        if not hold(value):
-            raise ValueError(f"{name} must be {words}; got {value}.")
-    return kind(value)

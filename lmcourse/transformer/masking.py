@@ -6,23 +6,26 @@ Letters for shapes: `B` rows, `T` time, `V` vocabulary, `N` hidden tokens.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
-from lmcourse.core import check_positive, document_ids, pad_rows
+from lmcourse.core import check_ids, document_ids, pad_rows
 from lmcourse.training import Batches, DocumentBatches
 from lmcourse.transformer.bert import FOLLOWS, Bert
-from lmcourse.transformer.config import check_id
+from lmcourse.transformer.config import Bounds, Size, check_field, check_fields, check_id
 
 # Widths are rounded up to a multiple of this: few different shapes, little padding.
 WIDTH_STEP = 8
 
 # Documents that are scored in one call.
 SCORED_TOGETHER = 32
+
+Share = Annotated[float, Bounds("at least 0 and at most 1", lambda number: 0 <= number <= 1)]
+ShareOfSome = Annotated[float, Bounds("above 0 and at most 1", lambda number: 0 < number <= 1)]
 
 Inputs = dict[str, NDArray]
 
@@ -58,31 +61,32 @@ class Hiding:
     Reference: Devlin et al. 2019, arXiv:1810.04805, section 3.1, "Task #1", and appendix A.1.
     """
 
-    vocab_size: int
+    vocab_size: Size
     mask_id: int
     start_id: int | None = None
     end_id: int | None = None
     special_ids: tuple[int, ...] = ()
-    share: float = 0.15
-    masked: float = 0.8
-    random: float = 0.1
+    share: ShareOfSome = 0.15
+    masked: Share = 0.8
+    random: Share = 0.1
 
     def __post_init__(self):
+        check_fields(self)
+        if not isinstance(self.special_ids, Iterable) or isinstance(self.special_ids, str):
+            raise ValueError(
+                f"special_ids must be several ids; got {self.special_ids!r}. For one, pass (id,)."
+            )
         object.__setattr__(self, "special_ids", tuple(self.special_ids))
-        check_positive(vocab_size=self.vocab_size)
-        check_id(self.vocab_size, mask_id=self.mask_id)
-        for name, number in (("start_id", self.start_id), ("end_id", self.end_id)):
-            check_id(self.vocab_size, **({} if number is None else {name: number}))
+        marks = {"mask_id": self.mask_id, "start_id": self.start_id, "end_id": self.end_id}
+        check_id(self.vocab_size, **{name: number for name, number in marks.items() if number is not None})
         for number in self.special_ids:
             check_id(self.vocab_size, special_ids=number)
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share must be above 0 and at most 1; got {self.share}.")
         # 0.8 + 0.2 may come out a little above 1
-        if min(self.masked, self.random) < 0 or self.masked + self.random > 1 + 1e-9:
+        if self.masked + self.random > 1 + 1e-9:
             raise ValueError(
                 f"masked and random must be shares that add up to at most 1; got {self.masked} and {self.random}."
             )
-        if not len(self.ordinary):
+        if not self.ordinary.size:
             raise ValueError(f"special_ids must leave some ids to be text; got all {self.vocab_size}.")
 
     @functools.cached_property
@@ -107,17 +111,30 @@ class Hiding:
             generator: what draws.
 
         Returns:
-            What the model sees, (B, T), and which tokens it is to guess, bool (B, T).
+            What the model sees, (B, T) and of the dtype of ids, and which tokens it is to guess, bool (B, T). In a row
+            of special ids alone there are none.
+
+        Raises:
+            ValueError: if ids is not (B, T), holds a number that is no id, or mask has another shape.
         """
+        dtype = np.asarray(ids).dtype
+        ids, mask = check_ids(ids, self.vocab_size, mask)
         chosen = self._choose(mask & ~np.isin(ids, self.special), generator)
         fate = generator.random(ids.shape)
         another = self.ordinary[generator.integers(len(self.ordinary), size=ids.shape)]
         seen = np.where(chosen & (fate < self.masked), self.mask_id, ids)
         replaced = chosen & (self.masked <= fate) & (fate < self.masked + self.random)
-        return np.where(replaced, another, seen).astype(ids.dtype), chosen
+        return np.where(replaced, another, seen).astype(dtype), chosen
 
     def row(self, *texts: NDArray) -> NDArray[np.int64]:
-        """Return texts as one row: with the start in front, and the end behind each."""
+        """Return texts as one row.
+
+        Args:
+            *texts: ids, each of shape (length of the text,).
+
+        Returns:
+            The start, and each text with the end behind it, of shape (T,).
+        """
         start = [] if self.start_id is None else [self.start_id]
         end = [] if self.end_id is None else [self.end_id]
         return np.concatenate([start, *(part for text in texts for part in (text, end))]).astype(np.int64)
@@ -125,8 +142,15 @@ class Hiding:
     def room(self, max_length: int, texts: int = 1) -> int:
         """Return how many tokens of text fit into a row beside the start and the ends.
 
+        Args:
+            max_length: the most tokens in a row.
+            texts: how many texts share it.
+
+        Returns:
+            The number of tokens of all texts together, at least one for each.
+
         Raises:
-            ValueError: if none do.
+            ValueError: if there is no room for so many.
         """
         room = max_length - len(self.row(*[np.empty(0)] * texts))
         if room < texts:
@@ -155,7 +179,8 @@ class MaskedBatches(Batches):
         seed: of the order and of what is hidden.
 
     Raises:
-        ValueError: if there is no document, one is empty or has an id that is none, or a number makes no sense.
+        ValueError: if there is no document, one is empty or has an id that is none, none has a token that can be
+            hidden, or a number makes no sense.
 
     Example:
         >>> hiding = Hiding(vocab_size=20, mask_id=2, start_id=0, end_id=1)
@@ -199,6 +224,9 @@ class MaskedBatches(Batches):
     def at(self, position: int) -> tuple[Inputs, NDArray[np.int32], NDArray[np.float32]]:
         """Return the batch at a position.
 
+        Args:
+            position: how many batches come before it.
+
         Returns:
             `Bert`'s inputs, a dict of "ids" int32 (B, T) and "mask" bool (B, T); the tokens that stand there, int32
             (B, T); and float32 (B, T), 1 on those to be guessed.
@@ -235,7 +263,10 @@ class NextSentenceBatches(Batches):
         max_length: int = 512,
         seed: int = 0,
     ):
-        check_positive(batch_size=batch_size, max_length=max_length)
+        batch_size, max_length = (
+            check_field(name, Size, size)
+            for name, size in (("batch_size", batch_size), ("max_length", max_length))
+        )
         self.hiding, self.batch_size, self.max_length, self.seed = hiding, batch_size, max_length, seed
         self._room = hiding.room(max_length, texts=2)
         self._documents = [
@@ -272,6 +303,9 @@ class NextSentenceBatches(Batches):
 
     def at(self, position: int) -> tuple[Inputs, dict[str, NDArray[np.int32]], NDArray[np.float32]]:
         """Return the batch at a position.
+
+        Args:
+            position: how many batches come before it.
 
         Returns:
             `Bert`'s inputs, "ids" int32, "mask" bool and "segments" int32, each (B, T); "tokens", what stands there,
@@ -357,13 +391,23 @@ def score_masked(
         repeats: how often each document is read, each time with others hidden.
         seed: of what is hidden.
 
+    Returns:
+        What became of each hidden token. A document of special ids alone has none.
+
     Raises:
-        ValueError: if the model has no heads, or a document is empty, too long or has an id that is none.
+        ValueError: if the model is no `Bert` with heads, or knows fewer ids than `hiding`; if a document is empty, too
+            long or has an id that is none; or if no document has a token that can be hidden.
     """
-    check_positive(repeats=repeats)
-    if not model.config.heads:
-        raise ValueError("model must have heads to guess tokens; got one without.")
+    repeats = check_field("repeats", Size, repeats)
+    if not isinstance(model, Bert) or not model.config.heads:
+        kind = "one without" if isinstance(model, Bert) else f"a {type(model).__name__}"
+        raise ValueError(f"model must be a Bert with heads to guess tokens; got {kind}.")
+    if hiding.vocab_size > model.vocab_size:
+        raise ValueError(
+            f"hiding must have a vocab_size of at most the model's {model.vocab_size}; got {hiding.vocab_size}."
+        )
     texts = _texts(documents, hiding, "documents")
+    _require_text(texts, hiding)
     room = hiding.room(model.max_length)
     too_long = next((i for i, text in enumerate(texts) if len(text) > room), None)
     if too_long is not None:
@@ -391,7 +435,21 @@ def score_masked(
 def masked_accuracy(
     model: Bert, documents: Sequence[ArrayLike], hiding: Hiding, *, repeats: int = 1, seed: int = 0
 ) -> float:
-    """Return the share of hidden tokens that the model guesses; see `score_masked`."""
+    """Return the share of hidden tokens that the model guesses.
+
+    Args:
+        model: with heads.
+        documents: as for `score_masked`.
+        hiding: which share is chosen, and the special ids.
+        repeats: how often each document is read.
+        seed: of what is hidden.
+
+    Returns:
+        From 0 to 1.
+
+    Raises:
+        ValueError: as `score_masked`.
+    """
     return score_masked(model, documents, hiding, repeats=repeats, seed=seed).accuracy
 
 
@@ -411,9 +469,11 @@ def _guesser(model: Bert) -> Any:
 
 def _whole_rows(documents: Sequence[ArrayLike], hiding: Hiding, max_length: int | None) -> list[NDArray]:
     """Return the documents, cut where they are too long, with start and end."""
-    check_positive(max_length=max_length)
+    max_length = check_field("max_length", Size | None, max_length)
+    texts = _texts(documents, hiding, "documents")
+    _require_text(texts, hiding)
     rows = []
-    for text in _texts(documents, hiding, "documents"):
+    for text in texts:
         room = len(text) if max_length is None else hiding.room(max_length)
         rows += [hiding.row(text[start : start + room]) for start in range(0, len(text), room)]
     return rows
@@ -428,6 +488,12 @@ def _texts(texts: Sequence[ArrayLike], hiding: Hiding, name: str) -> list[NDArra
     if empty is not None:
         raise ValueError(f"{name}[{empty}] must hold at least one token; got none.")
     return arrays
+
+
+def _require_text(texts: Sequence[NDArray], hiding: Hiding) -> None:
+    """Raise if there is nothing to guess: a mean over no token would be no number."""
+    if not any(np.isin(text, hiding.ordinary).any() for text in texts):
+        raise ValueError("documents must hold a token that can be hidden; got special ids only.")
 
 
 def _padded(rows: Sequence[NDArray], limit: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
