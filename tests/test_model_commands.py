@@ -367,7 +367,18 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     said = fails(
         ["train", "--dataset", "littleplay", "--merges", "3", "--batch-size", "2", "--out", out], capsys
     )
-    assert f"{out} cannot be written: Not a directory" in said
+    assert f"--out {out} cannot be used: Not a directory" in said
+
+
+def test_a_name_that_is_too_long_for_a_file_is_one_line(whole, tmp_path, capsys):
+    name = "a" * 5000
+    for call in (["train", "--out", str(tmp_path)], ["evaluate", "--model", str(whole)]):
+        assert f"the path of a text file; got '{name}'" in fails([*call, "--dataset", name], capsys)
+    for call in (["train", "--dataset", "littleplay"], ["train", "--resume"]):
+        assert f"--out {name} cannot be used: File name too long" in fails([*call, "--out", name], capsys)
+    assert f"--model {name} cannot be read: File name too long" in fails(
+        ["generate", "--model", name], capsys
+    )
 
 
 def test_data_that_was_not_fetched_is_one_line(tmp_path, capsys, monkeypatch):

@@ -104,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
         except DatasetError as error:
             print(f"lmcourse train: {error}", file=sys.stderr)
             return 1
+        except OSError as error:
+            raise UsageError(f"--out {folder.path} cannot be used: {error.strerror or error}.") from None
         if folder.has_model():
             print(f"{folder.path} has ended already, after {prepared.settings['steps']} steps.")
             return 0
@@ -202,15 +204,12 @@ def _begun(folder: "RunFolder", given: Mapping[str, Any], again: bool) -> Prepar
             "give another folder with --out."
         )
     prepared = prepare({**DEFAULTS, **given})
-    try:
-        folder.begin(
-            prepared.settings,
-            prepared.texts.tokenizer,
-            versions=installed_versions(),
-            data_sha256=prepared.texts.sha256,
-        )
-    except OSError as error:
-        raise UsageError(f"--out {folder.path} cannot be written: {error.strerror or error}.") from None
+    folder.begin(
+        prepared.settings,
+        prepared.texts.tokenizer,
+        versions=installed_versions(),
+        data_sha256=prepared.texts.sha256,
+    )
     return prepared
 
 
