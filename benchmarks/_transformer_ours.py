@@ -11,7 +11,7 @@ from lmcourse.core import RecomputingDecoder
 from lmcourse.training import Batches, fit
 from lmcourse.transformer import GPT, GPTConfig
 
-PROMPT, GENERATED = 16, 128
+GENERATED = 128
 SMOLLM2 = "smollm2-135m-instruct"
 SMOLLM2_TOKENS = 32
 
@@ -95,7 +95,7 @@ def untrained(size: Size) -> tuple[GPT, list[int]]:
     keras.utils.set_random_seed(0)
     model = gpt(size)
     model.compile(jit_compile=True)
-    return model, windows(size)[0][0, :PROMPT].tolist()
+    return model, windows(size)[0][0, : size.prompt].tolist()
 
 
 def smollm2_alone() -> tuple[Callable[[], dict], dict]:

@@ -3,7 +3,6 @@
 Only the standard library and NumPy are needed here: the interpreter that has torch may have nothing of the course.
 """
 
-import concurrent.futures
 import dataclasses
 import importlib
 import json
@@ -29,7 +28,7 @@ COPIED_BYTES = 2**29
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """A model, its batches, and how many training steps are timed together."""
+    """A model, its batches, how many training steps are timed together, and what is read before generation."""
 
     width: int
     depth: int
@@ -38,6 +37,7 @@ class Size:
     rows: int
     steps: int
     vocabulary: int = 512
+    prompt: int = 0
 
     @property
     def tokens(self) -> int:
@@ -66,18 +66,17 @@ def windows(size: Size) -> tuple[np.ndarray, np.ndarray]:
 
 
 def copying() -> tuple[Callable[[], dict], dict]:
-    """Return a function that measures how many bytes a second all threads together read and write in a copy."""
-    parts = [np.ones(COPIED_BYTES // cores(), np.uint8) for _ in range(cores())]
-    copies = [part.copy() for part in parts]
-    pool = concurrent.futures.ThreadPoolExecutor(cores())
+    """Return a function that measures how many bytes a thread can copy in a second, each read once and written once."""
+    original = np.ones(COPIED_BYTES, np.uint8)
+    copied = original.copy()
 
     def copy_once() -> float:
         began = time.perf_counter()
-        list(pool.map(np.copyto, copies, parts))
+        np.copyto(copied, original)
         return time.perf_counter() - began
 
     def copy() -> dict:
-        return {"bytes_per_second": 2 * COPIED_BYTES / min(copy_once() for _ in range(5))}
+        return {"bytes_per_second": COPIED_BYTES / min(copy_once() for _ in range(5))}
 
     return copy, {}
 
@@ -90,10 +89,18 @@ class Worker:
         task: the function in it that returns a function to call again and again, and a dict of facts.
         size: what the task is given, or None.
         python: the interpreter.
+        threads: how many it may use; by default one for each core.
     """
 
-    def __init__(self, module: str, task: str, size: Size | None = None, python: str = sys.executable):
-        threads = str(cores())
+    def __init__(
+        self,
+        module: str,
+        task: str,
+        size: Size | None = None,
+        python: str = sys.executable,
+        threads: int | None = None,
+    ):
+        threads = str(threads or cores())
         limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(

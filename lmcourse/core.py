@@ -131,13 +131,16 @@ def check_positive(**sizes: object) -> None:
             raise ValueError(f"{name} must be at least 1; got {size}.")
 
 
-def check_ids(ids: ArrayLike, vocab_size: int, mask: ArrayLike | None = None) -> tuple[NDArray, NDArray]:
+def check_ids(
+    ids: ArrayLike, vocab_size: int, mask: ArrayLike | None = None, name: str = "ids"
+) -> tuple[NDArray, NDArray]:
     """Return ids and mask as arrays of shape (B, T), or say what is wrong with them.
 
     Args:
         ids: integers of shape (B, T).
         vocab_size: V.
         mask: bool of shape (B, T), or None for all True.
+        name: what the caller calls the ids, for messages.
 
     Returns:
         ids as int64 and mask as bool.
@@ -149,18 +152,18 @@ def check_ids(ids: ArrayLike, vocab_size: int, mask: ArrayLike | None = None) ->
         ids = np.asarray(ids)
     except ValueError:
         raise ValueError(
-            "ids must have shape (B, T), all rows of one length; pad them with pad_rows."
+            f"{name} must have shape (B, T), all rows of one length; pad them with pad_rows."
         ) from None
     if ids.ndim != 2:
-        raise ValueError(f"ids must have shape (B, T); got {ids.shape}. For one row, pass [row].")
+        raise ValueError(f"{name} must have shape (B, T); got {ids.shape}. For one row, pass [row].")
     if ids.size and not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(f"ids must be integers; got {ids.dtype}.")
+        raise ValueError(f"{name} must be integers; got {ids.dtype}.")
     if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):
         wrong = ids.min() if ids.min() < 0 else ids.max()
-        raise ValueError(f"ids must be between 0 and vocab_size - 1 = {vocab_size - 1}; got {wrong}.")
+        raise ValueError(f"{name} must be between 0 and vocab_size - 1 = {vocab_size - 1}; got {wrong}.")
     mask = np.ones(ids.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     if mask.shape != ids.shape:
-        raise ValueError(f"mask must have the shape of ids, {ids.shape}; got {mask.shape}.")
+        raise ValueError(f"mask must have the shape of {name}, {ids.shape}; got {mask.shape}.")
     return ids.astype(np.int64, copy=False), mask
 
 

@@ -27,7 +27,7 @@ from lmcourse.generation import generate
 from lmcourse.ngram.experiments import FableworldTexts
 from lmcourse.text import BPETokenizer
 from lmcourse.training import History, RunFolder, load_run
-from lmcourse.transformer import ChatTemplate, pretrained
+from lmcourse.transformer import GPT, ChatTemplate, GPTConfig, pretrained
 
 TESTS = pathlib.Path(__file__).parent
 
@@ -715,6 +715,10 @@ class Scripted(LanguageModel):
     def token_log_probs(self, ids, mask=None):
         raise NotImplementedError
 
+    def decoder(self, prefixes, *, with_start):
+        assert not with_start, "the template writes how a conversation begins"
+        return super().decoder(prefixes)
+
     def next_log_probs(self, prefixes):
         return np.log(np.eye(258)[[self._next(list(prefix)) for prefix in prefixes]] + 1e-12)
 
@@ -774,6 +778,21 @@ def test_a_special_token_in_a_message_ends_no_turn(published, monkeypatch, capsy
     conversation.add("a<|im_end|>b")
     ids = conversation._ids(conversation.messages)
     assert ids.count(BYTES.special_tokens["<|im_end|>"]) == 1
+
+
+def test_an_answer_is_what_the_model_says_to_the_templates_text_alone(published):
+    keras.utils.set_random_seed(0)
+    model = GPT(GPTConfig.preset("tiny", vocab_size=258, initializer_stddev=0.5))
+    conversation = chat.Conversation(
+        LoadedModel(OURS, model, BYTES, ChatTemplate()), greedy=True, max_tokens=12
+    )
+    conversation.add("hello")
+    ids = conversation._ids(conversation.messages)
+    alone, with_start = (
+        model.generate([ids], 12, temperature=0, with_start=with_start)[0] for with_start in (False, True)
+    )
+    assert alone != with_start
+    assert "".join(conversation.answer()) == BYTES.decode(ids + alone)[len(BYTES.decode(ids)) :]
 
 
 def test_ctrl_c_stops_the_answer_and_what_was_said_stays(published, capsys, monkeypatch):

@@ -14,7 +14,8 @@ from lmcourse.core import RecomputingDecoder, score
 from lmcourse.generation import beam_search
 from lmcourse.training import fit, next_token_loss
 from lmcourse.transformer import EncoderDecoderConfig
-from lmcourse.transformer.encoder_decoder import EncoderDecoder, TranslationDecoder
+from lmcourse.transformer.encoder_decoder import EncoderDecoder
+from lmcourse.transformer.generation import CachedDecoder
 
 REFERENCE = Path(__file__).parent / "reference" / "transformer.npz"
 
@@ -204,9 +205,9 @@ class TestCaches:
     def test_a_decoder_gives_what_recomputing_gives(self, any_model):
         given, prefixes = any_model.given(SOURCES[2]), [[1, 2, 3], [], [4]]
         decoder, plain = given.decoder(prefixes), RecomputingDecoder(given, prefixes)
-        assert isinstance(decoder, TranslationDecoder)
+        assert isinstance(decoder, CachedDecoder)
         np.testing.assert_allclose(decoder.log_probs(), plain.log_probs(), **FLOAT32)
-        for chosen, tokens in (([0, 1, 2], [1, 2, 0]), ([2, 0, 0, 1], [0, 1, 1, 2]), ([3], [5])):
+        for chosen, tokens in (([0, 1, 2], [1, 2, 0]), ([2, 0, 0, 1], [0, 1, 1, 2]), ([3], [5]), ([-1], [6])):
             for each in (decoder, plain):
                 each.select(chosen)
             np.testing.assert_allclose(decoder.log_probs(), plain.log_probs(), **FLOAT32)
@@ -214,11 +215,10 @@ class TestCaches:
                 each.append(tokens)
             np.testing.assert_allclose(decoder.log_probs(), plain.log_probs(), **FLOAT32)
 
-    def test_a_decoder_makes_room_when_it_needs_more(self, model, monkeypatch):
-        monkeypatch.setattr("lmcourse.transformer.encoder_decoder.ROOM", 1)
+    def test_a_decoder_makes_room_when_it_needs_more(self, model):
         given = model.given(SOURCES[0])
         decoder, plain = given.decoder([[1], []]), RecomputingDecoder(given, [[1], []])
-        for token in range(6):
+        for token in [*range(10), *range(8)]:  # there is room for eight more at first
             decoder.append([token, 9 - token])
             plain.append([token, 9 - token])
             np.testing.assert_allclose(decoder.log_probs(), plain.log_probs(), **FLOAT32)
@@ -233,7 +233,7 @@ class TestCaches:
             model._graphs, "encode", lambda *inputs: (read.append("source"), encode(*inputs))[1]
         )
         beam_search(given, [], beams=3, max_new_tokens=4)
-        assert read == ["source", (1, 1), (3, 1), (3, 1), (3, 1)]
+        assert read == ["source", (1, 8), (3, 1), (3, 1), (3, 1)]  # the start is padded to eight
 
     def test_a_decoder_of_no_rows_has_no_distribution(self, model):
         decoder = model.given([1, 0]).decoder([[1]])

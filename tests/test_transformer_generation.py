@@ -6,10 +6,24 @@ import pytest
 import tensorflow as tf
 
 from lmcourse.core import LanguageModel, RecomputingDecoder
-from lmcourse.generation import apply_temperature, beam_search, keep_top_k, keep_top_p, normalize, sample_from
+from lmcourse.generation import (
+    apply_temperature,
+    beam_search,
+    keep_top_k,
+    keep_top_p,
+    normalize,
+    sample_from,
+    stream,
+)
 from lmcourse.generation import generate as generate_step_by_step
 from lmcourse.transformer import GPT, GPTConfig, Llama, LlamaConfig
-from lmcourse.transformer.generation import TextGenerator, choose_tokens, left_padded, restricted_log_probs
+from lmcourse.transformer.generation import (
+    GenerationGraphs,
+    TextGenerator,
+    choose_tokens,
+    left_padded,
+    restricted_log_probs,
+)
 
 VOCABULARY = 13
 PROMPTS = [[1, 2, 3], [], [4, 5, 6, 7, 8, 9, 10, 11, 12, 4, 5], [2]]
@@ -130,7 +144,7 @@ class TestGenerate:
         assert len({len(row) for row in stopped}) > 1, "the rows must end at different times"
 
     def test_it_ends_when_all_rows_have_stopped(self, model):
-        generator, (ids, starts) = model.generation_graphs().generate, left_padded([[1], [2, 3]])
+        generator, (ids, starts) = GenerationGraphs.of(model).generate, left_padded([[1], [2, 3]])
         everything = np.arange(VOCABULARY, dtype=np.int32)
         tokens, lengths = generator(ids, starts, 30, 0.0, 0, 1.0, everything, 0)
         assert tokens.shape == (2, 1)
@@ -146,6 +160,17 @@ class TestGenerate:
                 row.append(int(np.argmax(model(np.array([row]))[0, -1])))
         assert found == [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
         assert found[0] == model.generate([[2, 3]], 6, temperature=0)[0], "7 is start_id"
+
+    @pytest.mark.parametrize("name", ["learned, own output", "Llama, grouped"])
+    def test_a_decoder_without_start_reads_the_prefix_alone(self, models, name):
+        model, prompts = models(name), [[7, 2, 3], [1]]
+        decoder = model.decoder(prompts, with_start=False)
+        expected = [keras.ops.log_softmax(model(np.array([prompt]))[0, -1]) for prompt in prompts]
+        np.testing.assert_allclose(decoder.log_probs(), expected, rtol=1e-5, atol=5e-5)
+        streamed = stream(model, [1], 6, greedy=True, decoder=model.decoder([[1]], with_start=False))
+        assert list(streamed) == model.generate([[1]], 6, temperature=0, with_start=False)[0]
+        with pytest.raises(ValueError, match=r"prefixes\[1\] must hold at least one id where with_start is False"):
+            model.decoder([[1], []], with_start=False)
 
     def test_no_prompt_and_no_token_give_none(self, model):
         assert model.generate([], 5) == []
@@ -302,6 +327,8 @@ class TestDecoder:
         np.testing.assert_allclose(decoder.log_probs()[:1], expected, rtol=1e-5, atol=5e-5)
         with pytest.raises(ValueError, match="max_length = 48 tokens; got 49"):
             decoder.append([3, 3])
+        # 40 tokens and the start are padded to 48: seven more may follow.
+        assert decoder._cache.keys[0].shape[2] == 48 + 7
         decoder.select([1])
         decoder.append([3])  # the shorter row still has room
         with pytest.raises(ValueError, match="max_length = 48 tokens; got 50"):
@@ -315,19 +342,19 @@ class TestGraphs:
             model.generate([[1] * length] * (1 + length % 3), 2 + length, temperature=length % 2, top_k=3)
             decoder = model.decoder([[1] * length])
             decoder.append([1])
-        graphs = model.generation_graphs()
+        graphs = GenerationGraphs.of(model)
         traces = {
             name: getattr(graphs, name).experimental_get_tracing_count()
-            for name in ("read", "prefill", "step", "generate")
+            for name in ("read", "follow", "generate")
         }
-        assert traces == {"read": 1, "prefill": 1, "step": 1, "generate": 1}
+        assert traces == {"read": 1, "follow": 1, "generate": 1}
 
     def test_new_values_of_the_weights_need_no_new_trace_and_new_variables_do(self, models):
         model = make(CONFIGS["learned, own output"])
-        before, graphs = model.generate([[1]], 10, temperature=0), model.generation_graphs()
+        before, graphs = model.generate([[1]], 10, temperature=0), GenerationGraphs.of(model)
         model.set_weights([weight[::-1] for weight in model.get_weights()])
         after, undone = model.generate([[1]], 10, temperature=0), model.generate([[1]], 10, seed=1)
-        assert model.generation_graphs() is graphs
+        assert GenerationGraphs.of(model) is graphs
         assert after != before
         dense = model.stack.blocks[0].feed_forward.widen
         dense.enable_lora(2)
@@ -340,7 +367,7 @@ class TestGraphs:
 
     def test_the_cache_is_written_in_place(self, model):
         """Where the loop copied the cache, its memory would be asked for anew at each step."""
-        graph = model.generation_graphs().generate.get_concrete_function().graph
+        graph = GenerationGraphs.of(model).generate.get_concrete_function().graph
         operations = {
             node.op for function in graph.as_graph_def().library.function for node in function.node_def
         }

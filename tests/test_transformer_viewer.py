@@ -252,7 +252,7 @@ class TestDiagram:
 
         with pytest.raises(ValueError, match="connect norm and sublayer in a known way; Doubled does not"):
             block_diagram(Doubled(StackConfig(**SIZES)))
-        with pytest.raises(ValueError, match="Shortened has a call of its own"):
+        with pytest.raises(ValueError, match="Shortened has its own call"):
             block_diagram(Shortened(StackConfig(**SIZES)))
 
     def test_parameters_in_the_diagram_are_the_blocks(self):

@@ -20,7 +20,7 @@ from lmcourse.datasets import fableworld, load_interface_strings
 from lmcourse.ngram.experiments import FableworldTexts
 from lmcourse.results import Experiment, Measurement
 from lmcourse.text import BPETokenizer
-from lmcourse.training import DocumentBatches, History, fit, scheduled_adam
+from lmcourse.training import DocumentBatches, History, fit, scheduled_adam, training_metrics
 
 # Stories whose passages are translated, and those whose names show what the heads look at.
 TEST_STORIES = 40
@@ -58,9 +58,7 @@ def measure_fableworld(
     heads = copying_heads(model, texts.ids(shown), [story.labels for story in shown])
     return texts.measure(
         model,
-        parameters=model.count_params(),
-        training_loss_nats_per_token=float(history.smoothed()[-1]),
-        training_tokens_per_second=history.tokens_per_second,
+        **training_metrics(model, history),
         copying_head_weight=float(heads.weight.max()),
         copying_chance_weight=heads.chance,
     )
@@ -128,11 +126,7 @@ def measure_translator(
     test = fableworld.parallel("test", target=language, stories=test_stories)
     pairs = [pair for length in sentences for pair in passage_ids(told, length, source, target)]
     model, history = train(source.vocab_size, target.vocab_size, pairs)
-    metrics = {
-        "parameters": model.count_params(),
-        "training_loss_nats_per_token": float(history.smoothed()[-1]),
-        "training_tokens_per_second": history.tokens_per_second,
-    }
+    metrics = training_metrics(model, history)
     for length in sentences:
         passages = passage_ids(test, length, source, target)
         accepted = right_translations(test, length, target)
@@ -207,9 +201,7 @@ def measure_interface(
         known.setdefault(text, set()).add(tuple(ids))
     scores = score_translations(model, held_out_ids, [known[text] for text, _ in held_out])
     metrics = {
-        "parameters": model.count_params(),
-        "training_loss_nats_per_token": float(history.smoothed()[-1]),
-        "training_tokens_per_second": history.tokens_per_second,
+        **training_metrics(model, history),
         "exact_match": scores.exact_match,
         "token_accuracy": scores.token_accuracy,
         "nats_per_token": scores.nats_per_token,

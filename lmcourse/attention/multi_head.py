@@ -7,6 +7,7 @@ Letters for shapes: `B` rows, `T` queries, `S` keys, `D` width, `H` heads, `G` h
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from lmcourse.attention.masks import causal_mask
@@ -197,14 +198,14 @@ class MultiHeadAttention(keras.layers.Layer):
         """Return (B, G, H/G · T, ·) of (B, H, T, ·): the heads that share keys become more queries of one head."""
         if self.num_kv_heads == self.num_heads:
             return heads
-        rows, _, time, width = ops.shape(heads)
+        rows, _, time, width = sizes(heads)
         return ops.reshape(heads, (rows, self.num_kv_heads, self._shared_by * time, width))
 
     def _ungroup(self, heads: Any) -> Any:
         """Return (B, H, T, ·) of (B, G, H/G · T, ·): heads 0..H/G - 1 share keys and values 0, and so on."""
         if self.num_kv_heads == self.num_heads:
             return heads
-        rows, _, grouped, width = ops.shape(heads)
+        rows, _, grouped, width = sizes(heads)
         return ops.reshape(heads, (rows, self.num_heads, grouped // self._shared_by, width))
 
     @property
@@ -259,8 +260,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def _common(self, initializer: keras.initializers.Initializer) -> dict[str, Any]:
         """Return what the projections share; each has an initializer of its own, so that no two start equal."""
-        fresh = type(initializer).from_config(initializer.get_config())
-        return {"kernel_initializer": fresh, "dtype": self.dtype_policy}
+        return {"kernel_initializer": initializer.clone(), "dtype": self.dtype_policy}
 
     def _joint_mask(
         self, query: Any, key: Any, key_masks: tuple, attention_mask: Any | None, use_causal_mask: bool
@@ -312,3 +312,15 @@ def _check_shapes(**shapes: Any) -> None:
             raise ValueError(f"{name} must have shape (B, T, D), batch first; got {tuple(shape)}.")
         if shape[1] == 0:
             raise ValueError(f"{name} must have at least one position; got shape {tuple(shape)}.")
+
+
+def sizes(tensor: Any) -> list[Any]:
+    """Return the sizes of a tensor's axes, as numbers where they are known.
+
+    The same as `ops.shape`, with one operation for all that are not: a graph of a deep model has thousands of them.
+    """
+    known = list(tensor.shape)
+    if None not in known:
+        return known
+    asked = tf.unstack(tf.shape(tensor), num=len(known))
+    return [there if size is None else size for size, there in zip(known, asked, strict=True)]

@@ -8,14 +8,13 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.attention.pairs import checked_pairs, laid_out, padded
 from lmcourse.core import LanguageModel, check_ids, document_ids
-from lmcourse.training import next_token_loss
+from lmcourse.training import ModelGraphs, NextTokenModel, check_known_ids
 
 # Sources translated at once: a step of the decoder takes little longer for them than for one.
 TRANSLATED_TOGETHER = 256
@@ -28,24 +27,18 @@ DEFAULT_LENGTH = 64
 compiled = functools.partial(tf.function, autograph=False)
 
 
-class TranslationGraphs:
+class TranslationGraphs(ModelGraphs):
     """What a model's generation and scoring compile to: one trace each, for any number of rows of any length."""
 
     def __init__(self, model: "TranslationModel"):
+        super().__init__(model)
         ids, mask = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)
-        self._model, self._variables = model, list(model.variables)
+        self._model = model
         self.translate = compiled(self._translate, [ids, mask, tf.TensorSpec((), tf.int32)])
         self.align = compiled(self._align, [ids, mask, ids])
         self.score = compiled(self._score, [ids, mask, ids, ids])
         self.predict = compiled(self._predict, [ids, mask, ids, ids])
         self.follow = compiled(self._follow, [ids, mask, ids, tf.TensorSpec((None,), tf.int32)])
-
-    def are_of(self, model: "TranslationModel") -> bool:
-        """Return whether they compute with the variables that the model has now."""
-        now = model.variables
-        return len(now) == len(self._variables) and all(
-            a is b for a, b in zip(now, self._variables, strict=True)
-        )
 
     def _translate(self, source: tf.Tensor, source_mask: tf.Tensor, max_length: tf.Tensor) -> tf.Tensor:
         """Return the ids written, (B, T); behind a row's end token there are only end tokens."""
@@ -99,7 +92,7 @@ class TranslationGraphs:
         return tf.cast(self._model.decode(x, memory, states, training=False), tf.float32)  # (B, T, V)
 
 
-class TranslationModel(keras.Model, abc.ABC):
+class TranslationModel(NextTokenModel, abc.ABC):
     """A model of a target given a source, written token by token.
 
     A subclass defines `encode`, `decode`, `step` and `look`, and sets the attributes below. Whatever it knows of the
@@ -163,16 +156,6 @@ class TranslationModel(keras.Model, abc.ABC):
         """Return the states of the first step, with room for so many steps; where they do not grow they stay as is."""
         return states
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, **options: Any) -> None:
-        """Prepare for training; the default loss is the cross-entropy of the next target token, in nats."""
-        super().compile(optimizer=optimizer, loss=next_token_loss() if loss is None else loss, **options)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile as it was when it was saved; Keras asks for this method where `compile` has its own defaults."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
-
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return the logits of the target's tokens; see the class."""
         self._check_inputs(inputs)
@@ -226,7 +209,9 @@ class TranslationModel(keras.Model, abc.ABC):
             ValueError: if the model has no attention, an id is none, or a text is too long.
         """
         (source,) = self._checked_sources([source])
-        ids, _ = check_ids([target], self.target_vocab)
+        ids, _ = check_ids([target], self.target_vocab, name="target")
+        if not ids.size:
+            raise ValueError("target must hold at least one token; got none.")
         self._check_length(ids.shape[1], "target must have at most max_length = {} tokens")
         inputs = np.concatenate([[[self.start_id]], ids[:, :-1]], axis=1)
         batch = padded([source], self.max_length)
@@ -277,13 +262,8 @@ class TranslationModel(keras.Model, abc.ABC):
 
     @property
     def _graphs(self) -> TranslationGraphs:
-        """The compiled loops; they are made once, and hold the variables that the model had then."""
-        if not self.built:
-            self.build()
-        graphs = getattr(self, "_compiled_graphs", None)
-        if graphs is None or not graphs.are_of(self):
-            graphs = self._compiled_graphs = self.graphs_class(self)
-        return graphs
+        """The compiled loops of the model as it is now."""
+        return self.graphs_class.of(self)
 
     def _checked_sources(self, sources: Sequence[ArrayLike]) -> list[NDArray[np.int64]]:
         sources = document_ids(sources, self.source_vocab, "sources")
@@ -310,7 +290,7 @@ class TranslationModel(keras.Model, abc.ABC):
             self._check_length(shape[1], f"{name} must have at most max_length = {{}} tokens a row")
         _check_same_rows(*(tuple(inputs[name].shape) for name in wanted))
         for name, vocab_size in (("source", self.source_vocab), ("target", self.target_vocab)):
-            _check_known_ids(name, inputs[name], vocab_size)
+            check_known_ids(inputs[name], vocab_size, name)
 
 
 class GivenSource(LanguageModel):
@@ -375,13 +355,3 @@ def _check_same_rows(source: tuple, source_mask: tuple, target: tuple) -> None:
         raise ValueError(f"source_mask must have the shape of source, {source}; got {source_mask}.")
     if None not in (source[0], target[0]) and source[0] != target[0]:
         raise ValueError(f"target must have as many rows as source, {source[0]}; got {target[0]}.")
-
-
-def _check_known_ids(name: str, ids: Any, vocab_size: int) -> None:
-    """Refuse numbers that are no ids, where their values are known: outside a graph."""
-    if not isinstance(ids, tf.Tensor) or tf.is_symbolic_tensor(ids):
-        return
-    try:
-        check_ids(ids.numpy(), vocab_size)
-    except ValueError as error:
-        raise ValueError(str(error).replace("ids", name, 1)) from None

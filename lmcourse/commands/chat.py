@@ -134,15 +134,17 @@ class Conversation:
         """Yield the answer piece by piece; as far as it was taken, it becomes a part of the conversation."""
         from lmcourse.generation import stream_text
 
+        model, ids = self._loaded.model, self._ids(self.messages)
         turn = {"role": "assistant", "content": ""}
         seed = self._settings.get("seed")
         settings = {**self._settings, "seed": None if seed is None else seed + len(self.messages)}
         pieces = stream_text(
-            self._loaded.model,
+            model,
             self._loaded.tokenizer,
-            self._ids(self.messages),
+            ids,
             self._room,
             stop=self._loaded.stop_ids,
+            decoder=model.decoder([ids], with_start=False),  # the template writes how a conversation begins
             **settings,
         )
         self.messages.append(turn)

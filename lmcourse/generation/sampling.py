@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lmcourse.core import LanguageModel
+from lmcourse.core import Decoder, LanguageModel
 from lmcourse.generation.checks import check_integer, check_prompts, check_stop
 from lmcourse.generation.transforms import (
     apply_temperature,
@@ -100,11 +100,15 @@ def stream(
     stop: Collection[int] = (),
     seed: int | None = None,
     greedy: bool = False,
+    decoder: Decoder | None = None,
 ) -> Iterator[int]:
     """Continue one prompt and yield each new token as soon as it is drawn.
 
     The settings are those of `generate`, and so are the tokens: with the same seed, `list(stream(model, prompt,
     …))` equals `generate(model, [prompt], …)[0]`. Settings are checked at the call, before the first token.
+
+    Generation begins with `model.decoder([prompt])`, or with a `decoder` of one row that has read the prompt in some
+    way of its own, as that of a conversation, which brings its own start. It is not checked that it has.
 
     Yields:
         New ids, one at a time; never a stop token.
@@ -114,7 +118,7 @@ def stream(
     """
     settings = _Settings(temperature, top_k, top_p, repetition_penalty, no_repeat_ngram, greedy)
     prompts = check_prompts([prompt], model.vocab_size)
-    steps = _steps(model, prompts, max_new_tokens, settings, stop, seed)
+    steps = _steps(model, prompts, max_new_tokens, settings, stop, seed, decoder)
     return (token for tokens in steps for token in tokens.values())
 
 
@@ -208,6 +212,7 @@ def _steps(
     settings: _Settings,
     stop: Collection[int],
     seed: int | None,
+    decoder: Decoder | None = None,
 ) -> Iterator[dict[int, int]]:
     """Check the arguments now; then yield, step by step, the new token of each row that has not stopped."""
     settings.check(model.vocab_size)
@@ -216,7 +221,7 @@ def _steps(
         check_integer("seed", seed, 0)
     stop = check_stop(stop, model.vocab_size)
     streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(len(prompts))]
-    return _run_steps(model, prompts, max_new_tokens, settings, stop, streams)
+    return _run_steps(model, prompts, max_new_tokens, settings, stop, streams, decoder)
 
 
 def _run_steps(
@@ -226,10 +231,11 @@ def _run_steps(
     settings: _Settings,
     stop: frozenset[int],
     streams: list[np.random.Generator],
+    decoder: Decoder | None,
 ) -> Iterator[dict[int, int]]:
     histories = [list(prompt) for prompt in prompts]
     rows = list(range(len(prompts)))  # those that have not stopped, in the decoder's order
-    decoder = model.decoder(prompts)
+    decoder = model.decoder(prompts) if decoder is None else decoder
     for step in range(max_new_tokens if rows else 0):
         log_probs = settings.transform(decoder.log_probs(), [histories[row] for row in rows])
         chosen = settings.choose(log_probs, [streams[row] for row in rows])

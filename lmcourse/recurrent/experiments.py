@@ -12,7 +12,14 @@ from lmcourse.ngram.experiments import FableworldTexts, PythondocsTexts
 from lmcourse.ngram.experiments import measure_pythondocs as measure_ngram_on_pythondocs
 from lmcourse.recurrent.models import CarriedState, RecurrentLanguageModel, WindowLanguageModel
 from lmcourse.results import Experiment, Measurement
-from lmcourse.training import DocumentBatches, NeuralLanguageModel, StreamBatches, fit, scheduled_adam
+from lmcourse.training import (
+    DocumentBatches,
+    NeuralLanguageModel,
+    StreamBatches,
+    fit,
+    scheduled_adam,
+    training_metrics,
+)
 
 
 def measure_fableworld(
@@ -43,12 +50,7 @@ def measure_fableworld(
     steps = round(epochs * batches.steps_per_epoch)
     network.compile(scheduled_adam(learning_rate, steps))
     history = fit(network, batches, steps=steps, progress=False)
-    return texts.measure(
-        network,
-        parameters=network.count_params(),
-        training_loss_nats_per_token=float(history.smoothed()[-1]),
-        training_tokens_per_second=history.tokens_per_second,
-    )
+    return texts.measure(network, **training_metrics(network, history))
 
 
 def measure_pythondocs(
@@ -96,11 +98,10 @@ def measure_pythondocs(
     )
     return texts.measure(
         network,
-        parameters=network.count_params(),
         training_tokens=sum(map(len, texts.train)),
         epochs=history.steps[-1] / batches.steps_per_epoch,
         best_epoch=history.best_step / batches.steps_per_epoch,
-        training_tokens_per_second=history.tokens_per_second,
+        **training_metrics(network, history),
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lmcourse.core import Decoder, check_positive, document_ids, pad_rows
 from lmcourse.recurrent.layers import States, layer_named
-from lmcourse.training import NeuralLanguageModel
+from lmcourse.training import ModelGraphs, NeuralLanguageModel
 
 # The states of all layers: for each layer its state tensors, each (B, H).
 AllStates = tuple[States, ...]
@@ -283,14 +283,9 @@ class RecurrentLanguageModel(NeuralLanguageModel):
         return ops.matmul(outputs, ops.transpose(table)) + self.logits_bias
 
     def decoding_graphs(self) -> "_DecodingGraphs":
-        """Return the compiled `read` and `step` of the model as it is now; traced anew if its variables changed."""
+        """Return the compiled `read` and `step` of the model as it is now."""
         self._ensure_built()
-        key = tuple(id(variable) for variable in self.variables)
-        graphs = getattr(self, "_decoding_graphs", None)
-        if graphs is None or graphs.key != key:
-            graphs = _DecodingGraphs(self, key)
-            self._decoding_graphs = graphs
-        return graphs
+        return _DecodingGraphs.of(self)
 
 
 class RecurrentDecoder(Decoder):
@@ -335,11 +330,11 @@ class RecurrentDecoder(Decoder):
         )
 
 
-class _DecodingGraphs:
+class _DecodingGraphs(ModelGraphs):
     """A model's `read` and `step` as compiled functions, one trace each for any number of rows."""
 
-    def __init__(self, model: RecurrentLanguageModel, key: tuple[int, ...]):
-        self.key = key
+    def __init__(self, model: RecurrentLanguageModel):
+        super().__init__(model)
         state = tf.TensorSpec((None, model.units), model.compute_dtype)
         states = tuple((state,) * layer.state_tensors for layer in model.recurrent)
         self.read = tf.function(

@@ -11,8 +11,16 @@ A neural model of the next token is a `NeuralLanguageModel`, which scores and ge
 
 from lmcourse.training.batches import Batches, DocumentBatches, StreamBatches
 from lmcourse.training.checkpoint import Checkpoint, CheckpointError, Extra
-from lmcourse.training.fitting import History, fit
-from lmcourse.training.language_model import NeuralLanguageModel, SmoothedCrossEntropy, next_token_loss
+from lmcourse.training.fitting import History, fit, training_metrics
+from lmcourse.training.graphs import ModelGraphs
+from lmcourse.training.language_model import (
+    NeuralLanguageModel,
+    NextTokenModel,
+    SmoothedCrossEntropy,
+    check_known_ids,
+    next_token_loss,
+    values_are_known,
+)
 from lmcourse.training.runs import Run, RunError, RunFolder, load_run
 from lmcourse.training.schedules import InverseSquareRootSchedule, scheduled_adam
 from lmcourse.training.sliding import SlidingContext
@@ -25,15 +33,20 @@ __all__ = [
     "Extra",
     "History",
     "InverseSquareRootSchedule",
+    "ModelGraphs",
     "NeuralLanguageModel",
+    "NextTokenModel",
     "Run",
     "RunError",
     "RunFolder",
     "SlidingContext",
     "SmoothedCrossEntropy",
     "StreamBatches",
+    "check_known_ids",
     "fit",
     "load_run",
     "next_token_loss",
     "scheduled_adam",
+    "training_metrics",
+    "values_are_known",
 ]

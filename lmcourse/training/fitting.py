@@ -107,6 +107,15 @@ class History:
         return (sums[ends] - sums[starts]) / (ends - starts)
 
 
+def training_metrics(model: keras.Model, history: History) -> dict[str, float]:
+    """Return a model's size and how its training went, under the names that the rows of results have."""
+    return {
+        "parameters": model.count_params(),
+        "training_loss_nats_per_token": float(history.smoothed()[-1]),
+        "training_tokens_per_second": history.tokens_per_second,
+    }
+
+
 def fit(
     model: keras.Model,
     batches: Batches,

@@ -1,4 +1,4 @@
-"""The base of every neural model of the next token: scoring and a default loss, over one `call`.
+"""The bases of neural models of the next token: a default loss, and scoring over one `call`.
 
 Letters for shapes: `B` rows, `T` time (tokens in a row), `V` vocabulary.
 """
@@ -13,6 +13,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.core import LanguageModel, check_ids, document_ids
+from lmcourse.training.graphs import ModelGraphs, uses_xla
 
 # Logits computed in one call: 2^23 float32 numbers are 32 MiB, and the softmax holds about two more such arrays.
 LOGITS_PER_CALL = 2**23
@@ -21,7 +22,28 @@ LOGITS_PER_CALL = 2**23
 TOKENS_PER_CALL = 2**13
 
 
-class NeuralLanguageModel(keras.Model, LanguageModel):
+class NextTokenModel(keras.Model):
+    """A Keras model that learns to predict the next token: what it is compiled with where nothing else is asked for."""
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **options: Any) -> None:
+        """Prepare for training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: a Keras optimizer or its name.
+            loss: default: the cross-entropy of the next token from logits, averaged over the tokens whose
+                sample weight is not zero. Its unit is the nat per token.
+            **options: the other arguments of `keras.Model.compile`.
+        """
+        super().compile(optimizer=optimizer, loss=next_token_loss() if loss is None else loss, **options)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as it was when it was saved; Keras asks for this method where `compile` has its own defaults."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+
+class NeuralLanguageModel(NextTokenModel, LanguageModel):
     """A Keras model of the next token, which is a `LanguageModel` too.
 
     A subclass defines `call(ids, training=None)`: from int32 ids of shape (B, T) to logits of shape (B, T, V), where
@@ -63,23 +85,6 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
         self._check_call(ids)
         return super().__call__(ids, *args, **kwargs)
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, **options: Any) -> None:
-        """Prepare for training, as `keras.Model.compile` does.
-
-        Args:
-            optimizer: a Keras optimizer or its name.
-            loss: default: the cross-entropy of the next token from logits, averaged over the tokens whose
-                sample weight is not zero. Its unit is the nat per token.
-            **options: the other arguments of `keras.Model.compile`.
-        """
-        super().compile(optimizer=optimizer, loss=next_token_loss() if loss is None else loss, **options)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile as it was when it was saved; Keras asks for this method where `compile` has its own defaults."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
-
     def token_log_probs(self, ids: ArrayLike, mask: ArrayLike | None = None) -> NDArray[np.float64]:
         """Score each token of each row given the tokens to its left; see `LanguageModel.token_log_probs`.
 
@@ -102,7 +107,7 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
         if not ids.size:
             return log_probs
         inputs = np.concatenate([np.full((len(ids), 1), self.start_id), ids[:, :-1]], axis=1)  # (B, T)
-        score = self._graphs().score
+        score = _Graphs.of(self).score
         for rows, (x, y) in self._sub_batches(inputs, ids):
             log_probs[rows] = score(x, y)[: rows.stop - rows.start, : ids.shape[1]]
         return np.where(mask, log_probs, 0.0)
@@ -127,15 +132,14 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
             row[1 : len(prefix) + 1] = prefix
         last = np.array([[len(row)] for row in rows], dtype=np.int64).reshape(-1, 1)  # (B, 1)
         log_probs = np.empty((len(rows), self.vocab_size))
-        follow = self._graphs().follow
+        follow = _Graphs.of(self).follow
         for part, (x, position) in self._sub_batches(inputs, last):
             log_probs[part] = follow(x, position[:, 0])[: part.stop - part.start]
         return log_probs
 
     def _check_call(self, ids: Any) -> None:
         """Raise unless these can be the model's inputs."""
-        if isinstance(ids, (np.ndarray, list, tuple, tf.Tensor)) and not tf.is_symbolic_tensor(ids):
-            check_ids(np.asarray(ids), self.vocab_size)
+        check_known_ids(ids, self.vocab_size)
         shape = tuple(getattr(ids, "shape", np.shape(ids)))
         if len(shape) != 2:
             raise ValueError(f"ids must have shape (B, T); got {shape}. For one row, pass [row].")
@@ -165,42 +169,27 @@ class NeuralLanguageModel(keras.Model, LanguageModel):
                 ),
             )
 
-    def _graphs(self) -> "_Graphs":
-        """Return the compiled scoring functions of the model as it is now.
 
-        A graph reads the variables that it was traced with. Where the model has got others since (LoRA, quantization),
-        it is traced anew, lest it go on scoring with the old ones.
-        """
-        graphs = getattr(self, "_scoring_graphs", None)
-        if graphs is None or not graphs.are_of(self):
-            graphs = self._scoring_graphs = _Graphs(self)
-        return graphs
-
-
-class _Graphs:
-    """The two compiled functions of a model: one trace each, for any number of rows of any length."""
+class _Graphs(ModelGraphs):
+    """The two compiled functions of scoring: one trace each, for any number of rows of any length."""
 
     def __init__(self, model: NeuralLanguageModel):
         if not model.built:
             model(keras.KerasTensor((1, 1), "int32"))
+        super().__init__(model)
         ids = tf.TensorSpec((None, None), tf.int32)
-        self._state = (_jit(model), *model.variables)
         self.score: Callable = tf.function(
             lambda x, y: _token_log_probs(_logits(model, x), y),
             input_signature=[ids, ids],
-            jit_compile=_jit(model),
+            jit_compile=uses_xla(model),
             autograph=False,
         )
         self.follow: Callable = tf.function(
             lambda x, last: tf.nn.log_softmax(tf.gather(_logits(model, x), last, batch_dims=1)),  # (B, V)
             input_signature=[ids, tf.TensorSpec((None,), tf.int32)],
-            jit_compile=_jit(model),
+            jit_compile=uses_xla(model),
             autograph=False,
         )
-
-    def are_of(self, model: NeuralLanguageModel) -> bool:
-        """Return whether they compute with the variables that the model has now."""
-        return list(map(id, (_jit(model), *model.variables))) == list(map(id, self._state))
 
 
 def next_token_loss(label_smoothing: float = 0.0) -> keras.losses.Loss:
@@ -283,6 +272,21 @@ def _check_label_smoothing(label_smoothing: float) -> None:
         raise ValueError(f"label_smoothing must be at least 0 and below 1; got {label_smoothing}.")
 
 
+def check_known_ids(ids: Any, vocab_size: int, name: str = "ids") -> None:
+    """Refuse numbers that are no ids where their values are known: outside a graph.
+
+    Raises:
+        ValueError: if ids is not (B, T), or holds something else than integers from 0 to V - 1.
+    """
+    if values_are_known(ids):
+        check_ids(np.asarray(ids), vocab_size, name=name)
+
+
+def values_are_known(tensor: Any) -> bool:
+    """Return whether this is a tensor, array or list of numbers, rather than what stands for one in a graph."""
+    return isinstance(tensor, (np.ndarray, list, tuple, tf.Tensor)) and not tf.is_symbolic_tensor(tensor)
+
+
 def padded_length(length: int, limit: int | None = None) -> int:
     """Return the length that a row is padded to: one of about six for each doubling, never above the limit.
 
@@ -305,11 +309,6 @@ def _logits(model: NeuralLanguageModel, ids: tf.Tensor) -> tf.Tensor:
 
 def _token_log_probs(logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=ids, logits=logits)  # (B, T)
-
-
-def _jit(model: keras.Model) -> bool:
-    """Return whether the model is compiled with XLA; one that was never compiled is not."""
-    return bool(getattr(model, "jit_compile", False)) if getattr(model, "compiled", False) else False
 
 
 def _padded(array: NDArray, height: int, width: int) -> NDArray[np.int32]:

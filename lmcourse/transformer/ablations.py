@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import keras
 
-from lmcourse.transformer.blocks import Places, TransformerBlock, TransformerDecoder
+from lmcourse.transformer.blocks import TransformerBlock, TransformerDecoder
 from lmcourse.transformer.config import GPTConfig, StackConfig
 from lmcourse.transformer.gpt import GPT
 
@@ -31,24 +31,9 @@ class OneResidualBlock(TransformerBlock):
     So it stands in many a tutorial. The feed-forward network then sees only what attention found, not the token itself.
     """
 
-    def call(
-        self,
-        x: Any,
-        memory: Any | None = None,
-        mask: Any | None = None,
-        memory_mask: Any | None = None,
-        places: Places = Places(),  # noqa: B008 - a tuple never changes
-        return_weights: bool = False,
-        training: bool | None = None,
-    ) -> Any:
-        """Return x and what both sublayers, one after the other, have to add."""
-        added = super().call(x, memory, mask, memory_mask, places, return_weights, training)
-        return (x + added[0], *added[1:]) if isinstance(added, tuple) else x + added
-
-    def read(self, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Read new tokens with a cache; see `TransformerBlock.read`."""
-        added, *cache = super().read(x, *args, **kwargs)
-        return x + added, *cache
+    def leave(self, entered: Any, x: Any) -> Any:
+        """Return what entered, and what both sublayers, one after the other, have to add."""
+        return entered + x
 
     def connect(self, x: Any, norm: Any, sublayer: Callable[[Any], Any], training: bool | None) -> Any:
         """Return the norm of what the sublayer makes of x."""

@@ -8,11 +8,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
-from lmcourse.core import check_ids
-from lmcourse.training import next_token_loss
+from lmcourse.training import check_known_ids, next_token_loss, values_are_known
 from lmcourse.transformer.blocks import TransformerEncoder, normal
 from lmcourse.transformer.config import BertConfig
 from lmcourse.transformer.embeddings import TokenEmbedding
@@ -209,9 +207,8 @@ class Bert(keras.Model):
                 None not in pair and pair[0] != pair[1] for pair in zip(shape, shapes["ids"], strict=True)
             ):
                 raise ValueError(f"{name} must have the shape of ids, {shapes['ids']}; got {shape}.")
-        if _is_concrete(given["ids"]):
-            check_ids(np.asarray(given["ids"]), self.vocab_size)
-        if "segments" in given and _is_concrete(given["segments"]):
+        check_known_ids(given["ids"], self.vocab_size)
+        if "segments" in given and values_are_known(given["segments"]):
             self._check_segments(np.asarray(given["segments"]))
 
     def _check_segments(self, segments: np.ndarray) -> None:
@@ -219,8 +216,3 @@ class Bert(keras.Model):
         if segments.min() < 0 or segments.max() > last:
             wrong = segments.min() if segments.min() < 0 else segments.max()
             raise ValueError(f"segments must be between 0 and {last}; got {wrong}.")
-
-
-def _is_concrete(value: Any) -> bool:
-    """Return whether the values are known, as they are outside a graph."""
-    return isinstance(value, (np.ndarray, list, tuple, tf.Tensor)) and not tf.is_symbolic_tensor(value)

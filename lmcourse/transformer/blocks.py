@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from lmcourse.attention import MultiHeadAttention, causal_mask
@@ -47,6 +48,19 @@ class Cache(NamedTuple):
     def next_positions(self, time: Any) -> Any:
         """Return where in their rows the next tokens stand, (B, T); 0 for padding."""
         return ops.maximum(self.length + ops.arange(time) - self.starts[:, None], 0)
+
+    def grown(self, slots: int) -> "Cache":
+        """Return the cache with this many slots; the new ones are empty."""
+        more = ((0, 0), (0, 0), (0, slots - self.slots), (0, 0))
+        keys, values = (tuple(ops.pad(part, more) for part in parts) for parts in (self.keys, self.values))
+        return self._replace(keys=keys, values=values)
+
+    def select(self, rows: Any) -> "Cache":
+        """Return the cache of these rows, in this order; a row may be left out or repeated."""
+        keys, values = (
+            tuple(ops.take(part, rows, axis=0) for part in parts) for parts in (self.keys, self.values)
+        )
+        return self._replace(keys=keys, values=values, starts=ops.take(self.starts, rows, axis=0))
 
 
 class Places(NamedTuple):
@@ -143,7 +157,7 @@ class TransformerBlock(keras.layers.Layer):
         """
         check_rows(x, self.config.width)
         mask = mask_of_pairs(mask, x)
-        x = ops.cast(x, self.compute_dtype)
+        entered = ops.cast(x, self.compute_dtype)
         seen = []
 
         def attend(y: Any) -> Any:
@@ -158,8 +172,9 @@ class TransformerBlock(keras.layers.Layer):
             seen.append(weights)
             return y
 
-        x = self.connect(x, self.attention_norm, attend, training)
+        x = self.connect(entered, self.attention_norm, attend, training)
         x = self._after_attention(x, memory, memory_mask, training, seen)
+        x = self.leave(entered, x)
         return (x, *seen) if return_weights else x
 
     def read(
@@ -181,8 +196,9 @@ class TransformerBlock(keras.layers.Layer):
             kept.extend(after)
             return y
 
-        x = self.connect(x, self.attention_norm, attend, training=False)
-        return self._after_attention(x, memory, memory_mask, training=False), *kept
+        after = self.connect(x, self.attention_norm, attend, training=False)
+        after = self._after_attention(after, memory, memory_mask, training=False)
+        return self.leave(x, after), *kept
 
     def project_memory(self, memory: Any) -> tuple[Any, Any]:
         """Return the cross-attention's keys and values, each (B, G, S, K), of a memory, (B, S, D)."""
@@ -195,6 +211,10 @@ class TransformerBlock(keras.layers.Layer):
         if self.config.norm_first:
             return x + self.drop(sublayer(norm(x)), training=training)
         return norm(x + self.drop(sublayer(x), training=training))
+
+    def leave(self, entered: Any, x: Any) -> Any:
+        """Return what leaves the block, of what entered it and what its sublayers made of that; a subclass may add."""
+        return x
 
     def compute_mask(self, x: Any, previous_mask: Any | None = None) -> Any | None:
         """Return the mask that the result carries: that of x, of positions, not the call's, which is of pairs."""
@@ -471,6 +491,12 @@ class TransformerDecoder(_Stack):
         empty = (nothing,) * self.config.depth
         return Cache(empty, empty, starts, ops.zeros((), dtype="int32"))
 
+    def cache_spec(self) -> Cache:
+        """Return the shapes and dtypes of a cache, for any number of rows and slots, as a `tf.function` wants them."""
+        shape = (None, self.config.kv_heads, None, self.config.head_width)
+        parts = (tf.TensorSpec(shape, self.compute_dtype),) * self.config.depth
+        return Cache(parts, parts, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((), tf.int32))
+
     def read(
         self, x: Any, cache: Cache, memory: Any | None = None, memory_mask: Any | None = None
     ) -> tuple[Any, Cache]:
@@ -521,11 +547,15 @@ class TransformerDecoder(_Stack):
 
 
 def as_stack(config: StackConfig | Mapping) -> StackConfig:
-    """Return what of a config concerns the blocks; a model's config has more fields."""
+    """Return what of a config concerns the blocks: of a model's config, which has more fields, or of a dict of theirs.
+
+    Raises:
+        ValueError: if a dict has another field.
+    """
     if isinstance(config, StackConfig):
-        config = config.to_dict()
-    known = StackConfig.__dataclass_fields__
-    return StackConfig.from_dict({name: value for name, value in dict(config).items() if name in known})
+        known = StackConfig.__dataclass_fields__
+        config = {name: value for name, value in config.to_dict().items() if name in known}
+    return StackConfig.from_dict(config)
 
 
 def check_rows(x: Any, width: int) -> None:

@@ -91,10 +91,11 @@ def block_diagram(block: TransformerBlock) -> list[Sublayer]:
         >>> [(part.title, part.parameters) for part in block_diagram(block)[1].parts]
         [('LayerNorm', 16), ('feed-forward', 552)]
     """
-    if type(block).call is not TransformerBlock.call:
-        raise ValueError(
-            f"block must connect its parts as TransformerBlock does; {type(block).__name__} has a call of its own."
-        )
+    for name in ("call", "leave"):
+        if getattr(type(block), name) is not getattr(TransformerBlock, name):
+            raise ValueError(
+                f"block must connect its parts as TransformerBlock does; {type(block).__name__} has its own {name}."
+            )
     if not block.built:
         block.build((None, None, block.config.width))
     residual, norm_first = _wiring(block)

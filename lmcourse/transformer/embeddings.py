@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from lmcourse.core import check_ids, check_positive
+from lmcourse.core import check_positive
+from lmcourse.training import check_known_ids
 from lmcourse.transformer.blocks import as_stack, normal
 from lmcourse.transformer.config import StackConfig
 from lmcourse.transformer.positions import sinusoidal_encoding
@@ -91,8 +92,7 @@ class TokenEmbedding(keras.layers.Layer):
         """
         ids = ops.cast(ids, "int32")
         self._check_shape(ids.shape)
-        if not tf.is_symbolic_tensor(ids):
-            check_ids(ids.numpy(), self.vocab_size)
+        check_known_ids(ids, self.vocab_size)
         embedded = ops.cast(ops.take(self.embeddings, ids, axis=0), self.compute_dtype)  # (B, T, D)
         if self.scale:
             embedded = embedded * self.config.width**0.5

@@ -8,20 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from lmcourse.attention import GivenSource, TranslationGraphs, TranslationModel
 from lmcourse.attention.translation_model import compiled, repeated
-from lmcourse.core import Decoder, check_ids
 from lmcourse.transformer.blocks import Cache, TransformerDecoder, TransformerEncoder
 from lmcourse.transformer.config import EncoderDecoderConfig
 from lmcourse.transformer.embeddings import TokenEmbedding
-
-# Tokens for which a decoder's cache has room at first; when they are used up it gets twice as many.
-ROOM = 32
+from lmcourse.transformer.generation import CachedDecoder, as_log_probs
 
 
 class SourceMemory(NamedTuple):
@@ -48,20 +44,13 @@ class CachedGraphs(TranslationGraphs):
         keys = tf.TensorSpec(
             (None, model.config.kv_heads, None, model.config.head_width), model.compute_dtype
         )
-        blocks = (keys,) * model.config.depth
-        self.read = compiled(
-            self._read,
-            [
-                tf.TensorSpec((None, None), tf.int32),
-                SourceMemory(((keys, keys),) * model.config.depth, tf.TensorSpec((None, None), tf.bool)),
-                Cache(blocks, blocks, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((), tf.int32)),
-            ],
-        )
+        memory = SourceMemory(((keys, keys),) * model.config.depth, tf.TensorSpec((None, None), tf.bool))
+        ids = tf.TensorSpec((None, None), tf.int32)
+        self.read = compiled(self._read, [ids, memory, model.decoder.cache_spec()])
 
     def _read(self, ids: tf.Tensor, memory: SourceMemory, cache: Cache) -> tuple[tf.Tensor, Cache]:
         """Return ln P of the token after each row, (B, V), all of one source, and the cache with the rows in it."""
-        logits, cache = self._model.read(ids, repeated(memory, tf.shape(ids)[0]), cache)
-        return tf.nn.log_softmax(tf.cast(logits, tf.float32)), cache
+        return as_log_probs(self._model.read(ids, repeated(memory, tf.shape(ids)[0]), cache))
 
 
 @keras.saving.register_keras_serializable(package="lmcourse")
@@ -185,67 +174,14 @@ class EncoderDecoder(TranslationModel):
 class CachedGivenSource(GivenSource):
     """The distribution over the translations of one source; made by `EncoderDecoder.given`."""
 
-    def decoder(self, prefixes: Sequence[Sequence[int]]) -> "TranslationDecoder":
+    def decoder(self, prefixes: Sequence[Sequence[int]]) -> CachedDecoder:
         """Return a decoder that reads the source once and every token of the target once."""
-        return TranslationDecoder(self, prefixes)
-
-
-class TranslationDecoder(Decoder):
-    """Several targets of one source, in progress; made by `CachedGivenSource.decoder`."""
-
-    def __init__(self, given: CachedGivenSource, prefixes: Sequence[Sequence[int]]):
-        self._model, self._graphs = given.model, given.model._graphs
-        rows = given._started(prefixes)
-        self._lengths = np.array([len(row) for row in rows], dtype=np.int32)
-        self._log_probs = np.zeros((0, given.vocab_size))
-        if rows:
-            self._memory = self._graphs.encode(*given._padded_source)
-            longest = int(self._lengths.max())
-            self._cache = self._model.decoder.new_cache(longest - self._lengths, longest + ROOM)
-            self._read(np.array([np.pad(row, (longest - len(row), 0)) for row in rows]))
-
-    def log_probs(self) -> NDArray[np.float64]:
-        """Return ln P(next token) for each row, (B, V), in nats."""
-        return self._log_probs
-
-    def append(self, ids: Sequence[int]) -> None:
-        """Extend each row by one token."""
-        if len(ids) != len(self._lengths):
-            raise ValueError(
-                f"ids must have one entry for each of the {len(self._lengths)} rows; got {len(ids)}."
-            )
-        if not len(ids):
-            return
-        check_ids([ids], self._model.target_vocab)
-        self._model._check_length(
-            int(self._lengths.max()) + 1, "rows must have, with start_id, at most max_length = {} tokens"
+        rows, graphs = self._started(prefixes), self.model._graphs
+        memory = graphs.encode(*self._padded_source)
+        return CachedDecoder(
+            rows,
+            lambda ids, cache: graphs.read(ids, memory, cache),
+            self.model.decoder.new_cache,
+            vocab_size=self.vocab_size,
+            max_length=self.model.max_length,
         )
-        self._lengths = self._lengths + 1
-        self._read(np.array(ids)[:, None])
-
-    def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order."""
-        rows = np.array(rows, dtype=np.int32)
-        self._lengths, self._log_probs = self._lengths[rows], self._log_probs[rows]
-        if not rows.size:
-            return
-        keys, values, starts = tf.nest.map_structure(lambda part: tf.gather(part, rows), self._cache[:3])
-        self._cache = Cache(keys, values, starts, self._cache.length)
-
-    def _read(self, ids: NDArray) -> None:
-        """Read new tokens, (B, T), of all rows."""
-        used, slots = int(self._cache.length) + ids.shape[1], self._cache.keys[0].shape[2]
-        if used > slots:
-            self._cache = _with_slots(self._cache, 2 * used)
-        log_probs, self._cache = self._graphs.read(ids.astype(np.int32), self._memory, self._cache)
-        self._log_probs = log_probs.numpy().astype(np.float64)
-
-
-def _with_slots(cache: Cache, slots: int) -> Cache:
-    """Return the cache with room for so many tokens."""
-
-    def widened(part: Any) -> Any:
-        return ops.pad(part, ((0, 0), (0, 0), (0, slots - part.shape[2]), (0, 0)))
-
-    keys, values = (tuple(map(widened, parts)) for parts in (cache.keys, cache.values))
-    return Cache(keys, values, cache.starts, cache.length)

@@ -27,6 +27,7 @@ from lmcourse.training import (
     fit,
     next_token_loss,
     scheduled_adam,
+    training_metrics,
 )
 from lmcourse.transformer.ablations import AblatedGPT
 from lmcourse.transformer.bert import Bert
@@ -75,7 +76,7 @@ def measure_fableworld(
     steps = round(epochs * batches.steps_per_epoch)
     network.compile(scheduled_adam(learning_rate, steps))
     history = fit(network, batches, steps=steps, progress=False)
-    return texts.measure(network, **described(network, history))
+    return texts.measure(network, **training_metrics(network, history))
 
 
 def measure_ablation(seed: int, **settings: Any) -> Measurement:
@@ -131,7 +132,7 @@ def measure_pythondocs(
         training_tokens=sum(map(len, texts.train)),
         epochs=history.steps[-1] / batches.steps_per_epoch,
         best_epoch=history.best_step / batches.steps_per_epoch,
-        **described(network, history),
+        **training_metrics(network, history),
     )
 
 
@@ -208,7 +209,7 @@ def measure_masked(
             f"masked_accuracy_{label.replace('-', '_')}": float(found.right[labels == label].mean())
             for label in sorted(set(labels))
         },
-        **described(network, history),
+        **training_metrics(network, history),
     }
     return Measurement(metrics, hashlib.sha256("\n".join(s.text for s in shown).encode()).hexdigest())
 
@@ -226,15 +227,6 @@ def make_model(
 def hiding_for(tokenizer: fableworld.FableTokenizer) -> Hiding:
     """Return how a story's tokens are hidden: behind an id of their own, its end never."""
     return Hiding(vocab_size=tokenizer.vocab_size + 1, mask_id=tokenizer.vocab_size, special_ids=(0,))
-
-
-def described(network: keras.Model, history: History) -> dict[str, float]:
-    """Return the metrics of a model's size and training."""
-    return {
-        "parameters": network.count_params(),
-        "training_loss_nats_per_token": float(history.smoothed()[-1]),
-        "training_tokens_per_second": history.tokens_per_second,
-    }
 
 
 def _fableworld(

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import keras
 from keras import ops
 
+from lmcourse.attention.multi_head import sizes
 from lmcourse.core import check_positive
 from lmcourse.transformer.config import Activation
 
@@ -74,12 +75,16 @@ class FeedForward(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         """Return (B, T, D) of (B, T, D)."""
         _check_shape(x.shape)
-        hidden = self.widen(x)  # (B, T, F)
+        # What happens to a token does not depend on its row: for matrices all rows are one.
+        tokens = ops.reshape(x, (-1, x.shape[-1]))  # (B·T, D)
+        hidden = self.widen(tokens)  # (B·T, F)
         if self.gate is not None:
-            return self.narrow(ops.silu(self.gate(x)) * hidden)
-        if self.activation == "relu":
-            return self.narrow(ops.relu(hidden))
-        return self.narrow(ops.gelu(hidden, approximate=self.activation == "gelu_tanh"))
+            hidden = ops.silu(self.gate(tokens)) * hidden
+        elif self.activation == "relu":
+            hidden = ops.relu(hidden)
+        else:
+            hidden = ops.gelu(hidden, approximate=self.activation == "gelu_tanh")
+        return ops.reshape(self.narrow(hidden), sizes(x))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return (B, T, D)."""
@@ -97,7 +102,7 @@ class FeedForward(keras.layers.Layer):
         }
 
     def _dense(self, units: int, initializer: Any, name: str) -> keras.layers.Dense:
-        fresh = type(initializer).from_config(initializer.get_config())  # so that no two matrices start equal
+        fresh = initializer.clone()  # so that no two matrices start equal
         return keras.layers.Dense(
             units, use_bias=self.use_bias, kernel_initializer=fresh, name=name, dtype=self.dtype_policy
         )

@@ -8,7 +8,7 @@ Prompts of different lengths are padded on the left: their last tokens stand sid
 Letters for shapes: `B` rows, `T` time, `N` new tokens, `S` slots of a cache, `V` vocabulary.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmcourse.core import Decoder, document_ids
 from lmcourse.generation.checks import check_integer, check_prompts, check_stop, is_number
 from lmcourse.generation.transforms import check_top_p
+from lmcourse.training import ModelGraphs
 from lmcourse.training.language_model import padded_length
 from lmcourse.transformer.blocks import Cache
 
@@ -44,12 +45,12 @@ def generate(
     rows = check_prompts(prompts, model.vocab_size)
     _check_settings(model, max_new_tokens, temperature, top_k, top_p, seed)
     stop = sorted(check_stop(stop_ids, model.vocab_size))
-    rows = _with_start(model, rows) if with_start else _without_start(rows)
+    rows = begun(model, rows, with_start, "prompts")
     if not rows or not max_new_tokens:
         return [[] for _ in rows]
     _check_room(model, max(map(len, rows)), max_new_tokens)
     ids, starts = left_padded(rows, model.max_length)
-    tokens, lengths = model.generation_graphs().generate(
+    tokens, lengths = GenerationGraphs.of(model).generate(
         ids,
         starts,
         max_new_tokens=max_new_tokens,
@@ -66,25 +67,37 @@ class CachedDecoder(Decoder):
     """Generation that keeps the keys and values of each row, so that a new token costs one step.
 
     Args:
-        model: a `DecoderLanguageModel`.
-        prefixes: B sequences of ids; their lengths may differ, and be zero.
+        rows: B sequences of ids, none of them empty: all that is read before the first new token.
+        read: what reads ids, int32 (B, T), after those in a cache: it returns ln P of the token after the last one,
+            (B, V), in nats, and the cache with them in it.
+        new_cache: what makes an empty cache; see `TransformerDecoder.new_cache`.
+        vocab_size: V.
+        max_length: the most tokens that a row may have.
 
     Raises:
-        ValueError: if a prefix holds an id outside 0..V-1, or is longer than the model can read.
+        ValueError: if a row is longer than max_length.
     """
 
-    def __init__(self, model: "DecoderLanguageModel", prefixes: Sequence[Sequence[int]]):
-        rows = _with_start(model, document_ids(prefixes, model.vocab_size, "prefixes"))
-        self._vocab_size, self._max_length = model.vocab_size, model.max_length
-        self._graphs = model.generation_graphs()
-        self._lengths = np.array([len(row) for row in rows], dtype=np.int64)  # with start_id
+    def __init__(
+        self,
+        rows: Sequence[ArrayLike],
+        read: Callable[[NDArray[np.int32], Cache], tuple[tf.Tensor, Cache]],
+        new_cache: Callable[[NDArray[np.int32], int], Cache],
+        *,
+        vocab_size: int,
+        max_length: int,
+    ):
+        self._read, self._vocab_size, self._max_length = read, vocab_size, max_length
+        self._lengths = np.array([len(row) for row in rows], dtype=np.int64)
         self._check_length()
-        self._log_probs, self._cache = tf.zeros((0, model.vocab_size)), None
-        if rows:
-            ids, starts = left_padded(rows, model.max_length)
+        self._log_probs, self._cache = tf.zeros((0, vocab_size)), None
+        if len(rows):
+            ids, starts = left_padded(rows, max_length)
             self._used = ids.shape[1]
-            self._slots = padded_length(2 * self._used)
-            self._log_probs, self._cache = self._graphs.prefill(ids, starts, self._slots)
+            # The longest row may grow to max_length, from where it stands now.
+            self._most_slots = self._used + max_length - int(self._lengths.max())
+            self._slots = min(padded_length(2 * self._used), self._most_slots)
+            self._log_probs, self._cache = read(ids, new_cache(starts, self._slots))
 
     def log_probs(self) -> NDArray[np.float64]:
         """Return ln P(next token) for each row, (B, V), in nats."""
@@ -105,18 +118,20 @@ class CachedDecoder(Decoder):
             return
         self._check_length(new=1)
         if self._used == self._slots:
-            self._slots *= 2  # so that copying what is there costs no more than having read it
-            self._cache = grown(self._cache, self._slots)
-        self._log_probs, self._cache = self._graphs.step(ids.astype(np.int32), self._cache)
+            # Twice as many, so that copying what is there costs no more than having read it.
+            self._slots = min(2 * self._slots, self._most_slots)
+            self._cache = self._cache.grown(self._slots)
+        self._log_probs, self._cache = self._read(ids.astype(np.int32)[:, None], self._cache)
         self._lengths, self._used = self._lengths + 1, self._used + 1
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order."""
         rows = np.arange(len(self._lengths))[np.asarray(rows, dtype=np.int64)]
         self._lengths, self._log_probs = self._lengths[rows], tf.gather(self._log_probs, rows)
-        if self._cache is not None:
-            keys, values, starts = tf.nest.map_structure(lambda part: tf.gather(part, rows), self._cache[:3])
-            self._cache = Cache(keys, values, starts, self._cache.length)
+        if len(rows):
+            # Only a row that stays can grow.
+            self._most_slots = self._used + self._max_length - int(self._lengths.max())
+            self._cache = self._cache.select(rows)
 
     def _check_length(self, new: int = 0) -> None:
         longest = int(self._lengths.max(initial=0)) + new
@@ -212,39 +227,24 @@ class TextGenerator(tf.Module):
         return tf.transpose(tokens[:count]), tf.minimum(lengths, count)
 
 
-class GenerationGraphs:
+class GenerationGraphs(ModelGraphs):
     """A model's compiled functions for generation, which share one trace of `read`.
 
     Attributes:
-        prefill: of ids (B, T), starts (B,) and a number of slots: ln P of the next token, (B, V), and the cache.
-        step: of ids (B,) and a cache: the same.
+        read: `DecoderLanguageModel.read`.
+        follow: of ids (B, T) and a cache: ln P of the token after the last one, (B, V), and the cache with them in it.
         generate: that of `TextGenerator`.
     """
 
     def __init__(self, model: "DecoderLanguageModel"):
-        if not model.built:
-            model.build()
-        self._variables = tuple(model.variables)
+        super().__init__(model)
         self.read = reading(model)
-        self.prefill = tf.function(
-            lambda ids, starts, slots: _as_log_probs(self.read(ids, model.new_cache(starts, slots))),
-            input_signature=[
-                tf.TensorSpec((None, None), tf.int32),
-                tf.TensorSpec((None,), tf.int32),
-                tf.TensorSpec((), tf.int32),
-            ],
-            autograph=False,
-        )
-        self.step = tf.function(
-            lambda ids, cache: _as_log_probs(self.read(ids[:, None], cache)),
-            input_signature=[tf.TensorSpec((None,), tf.int32), cache_spec(model)],
+        self.follow = tf.function(
+            lambda ids, cache: as_log_probs(self.read(ids, cache)),
+            input_signature=[tf.TensorSpec((None, None), tf.int32), model.stack.cache_spec()],
             autograph=False,
         )
         self.generate = TextGenerator(model, self.read).generate
-
-    def are_of(self, model: "DecoderLanguageModel") -> bool:
-        """Return whether they compute with the variables that the model has now."""
-        return list(map(id, self._variables)) == list(map(id, model.variables))
 
 
 def choose_tokens(
@@ -322,24 +322,9 @@ def reading(model: "DecoderLanguageModel") -> Any:
     """Return `model.read` as a graph: traced once, for any number of rows, tokens and slots."""
     return tf.function(
         lambda ids, cache: model.read(ids, cache),
-        input_signature=[tf.TensorSpec((None, None), tf.int32), cache_spec(model)],
+        input_signature=[tf.TensorSpec((None, None), tf.int32), model.stack.cache_spec()],
         autograph=False,  # there is nothing to convert, and looking for it would take longer than tracing
     )
-
-
-def cache_spec(model: "DecoderLanguageModel") -> Cache:
-    """Return the shapes and dtypes of the model's cache, for any number of rows and slots."""
-    config = model.config
-    part = tf.TensorSpec((None, config.kv_heads, None, config.head_width), model.stack.compute_dtype)
-    parts = (part,) * config.depth
-    return Cache(parts, parts, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((), tf.int32))
-
-
-def grown(cache: Cache, slots: int) -> Cache:
-    """Return the cache with this many slots; the new ones are empty."""
-    more = [[0, 0], [0, 0], [0, slots - cache.keys[0].shape[2]], [0, 0]]
-    keys, values = tf.nest.map_structure(lambda part: tf.pad(part, more), (cache.keys, cache.values))
-    return Cache(keys, values, cache.starts, cache.length)
 
 
 def left_padded(
@@ -368,6 +353,25 @@ def left_padded(
     return ids, starts
 
 
+def begun(
+    model: "DecoderLanguageModel", rows: Sequence[ArrayLike], with_start: bool, name: str
+) -> list[list[int]]:
+    """Return all that the model reads of rows of ids: `start_id` before each, or the rows alone.
+
+    Raises:
+        ValueError: if there is nothing to read in a row.
+    """
+    if with_start:
+        return [[model.start_id, *row] for row in rows]
+    for index, row in enumerate(rows):
+        if not len(row):
+            raise ValueError(
+                f"{name}[{index}] must hold at least one id where with_start is False; got none. "
+                "There would be nothing to read."
+            )
+    return [list(row) for row in rows]
+
+
 class _Untracked:
     """Holds what a `tf.Module` is not to save."""
 
@@ -375,23 +379,10 @@ class _Untracked:
         self.it = it
 
 
-def _as_log_probs(result: tuple[Any, Cache]) -> tuple[Any, Cache]:
+def as_log_probs(result: tuple[Any, Cache]) -> tuple[Any, Cache]:
+    """Return what `read` gave with ln P in the place of logits: in float32, also where the model has half of that."""
     logits, cache = result
     return tf.nn.log_softmax(tf.cast(logits, tf.float32)), cache
-
-
-def _with_start(model: "DecoderLanguageModel", rows: Sequence[ArrayLike]) -> list[list[int]]:
-    return [[model.start_id, *row] for row in rows]
-
-
-def _without_start(rows: list[list[int]]) -> list[list[int]]:
-    for index, row in enumerate(rows):
-        if not row:
-            raise ValueError(
-                f"prompts[{index}] must hold at least one id where with_start is False; got none. "
-                "There would be nothing to read."
-            )
-    return rows
 
 
 def _check_room(model: "DecoderLanguageModel", longest: int, max_new_tokens: int) -> None:

@@ -12,11 +12,12 @@ import tensorflow as tf
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from lmcourse.core import document_ids
 from lmcourse.training import NeuralLanguageModel
 from lmcourse.transformer.blocks import Cache, TransformerDecoder, normal
 from lmcourse.transformer.config import GPTConfig, LlamaConfig
 from lmcourse.transformer.embeddings import TokenEmbedding
-from lmcourse.transformer.generation import CachedDecoder, GenerationGraphs, generate
+from lmcourse.transformer.generation import CachedDecoder, GenerationGraphs, begun, generate
 
 
 class Trace(NamedTuple):
@@ -104,9 +105,25 @@ class DecoderLanguageModel(NeuralLanguageModel):
         hidden, cache = self.stack.read(embedded, cache)
         return self.logits(hidden[:, -1]), cache
 
-    def decoder(self, prefixes: Sequence[Sequence[int]]) -> CachedDecoder:
-        """Return a decoder that keeps keys and values: a new token costs one step."""
-        return CachedDecoder(self, prefixes)
+    def decoder(self, prefixes: Sequence[Sequence[int]], *, with_start: bool = True) -> CachedDecoder:
+        """Return a decoder that keeps keys and values: a new token costs one step.
+
+        Args:
+            prefixes: B sequences of ids; their lengths may differ, and be zero where `start_id` is read.
+            with_start: whether `start_id` is read before each prefix; a text in a chat's form brings its own.
+
+        Raises:
+            ValueError: if a prefix holds an id outside 0..V-1, is longer than the model can read, or leaves nothing to
+                read.
+        """
+        rows = document_ids(prefixes, self.vocab_size, "prefixes")
+        return CachedDecoder(
+            begun(self, rows, with_start, "prefixes"),
+            GenerationGraphs.of(self).follow,
+            self.new_cache,
+            vocab_size=self.vocab_size,
+            max_length=self.max_length,
+        )
 
     def generate(
         self,
@@ -158,13 +175,6 @@ class DecoderLanguageModel(NeuralLanguageModel):
             seed=seed,
             with_start=with_start,
         )
-
-    def generation_graphs(self) -> GenerationGraphs:
-        """Return the compiled functions of the model as it is now; traced anew if its variables changed."""
-        graphs = getattr(self, "_generation_graphs", None)
-        if graphs is None or not graphs.are_of(self):
-            graphs = self._generation_graphs = GenerationGraphs(self)
-        return graphs
 
     def new_cache(self, starts: Any, slots: Any) -> Cache:
         """Return an empty cache; see `TransformerDecoder.new_cache`."""

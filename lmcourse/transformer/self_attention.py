@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from lmcourse.attention import MultiHeadAttention
+from lmcourse.attention.multi_head import sizes
 from lmcourse.transformer.config import Pairing
 from lmcourse.transformer.positions import check_pairing, rotate
 
@@ -122,8 +123,8 @@ class SelfAttention(MultiHeadAttention):
 
     def join_heads(self, mixed: Any) -> Any:
         """Return (B, T, D) of each head's result, (B, H, T, K)."""
-        rows, heads, time, width = ops.shape(mixed)
-        flat = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (1, rows * time, heads, width))
+        rows, heads, time, width = sizes(mixed)
+        flat = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (1, -1, heads, width))
         joined = self.output_dense(flat)  # (1, B·T, D)
         return ops.reshape(joined, (rows, time, joined.shape[-1]))
 
@@ -167,24 +168,23 @@ def _heads_of(dense: keras.layers.EinsumDense, x: Any) -> Any:
     The rows go through the matrix as one long row: one product of matrices in place of B, each of which would read the
     whole matrix again.
     """
-    rows, time, width = ops.shape(x)
-    heads = dense(ops.reshape(x, (1, rows * time, width)))  # (1, B·T, heads, K)
+    rows, time, width = sizes(x)
+    heads = dense(ops.reshape(x, (1, -1, width)))  # (1, B·T, heads, K)
     heads = ops.reshape(heads, (rows, time, *heads.shape[2:]))
     return ops.transpose(heads, (0, 2, 1, 3))
 
 
 def _written(keys: Any, values: Any, index: Any, key: Any, value: Any) -> tuple[Any, Any]:
     """Return keys and values, (B, G, S, K), with new ones, (B, G, T, K), from slot `index` on."""
-    rows, heads, time, width = ops.shape(key)
-    slots = tf.shape(keys)[2]
-    first = slots * tf.range(rows * heads)[:, None] + index  # (B·G, 1)
-    places = tf.reshape(first + tf.range(time), (-1, 1))  # (B·G·T, 1)
+    rows, heads, slots, width = shape = sizes(keys)
+    first = tf.range(index, rows * heads * slots, slots)  # (B·G,): of each row and head
+    places = tf.reshape(tf.expand_dims(first, 1) + tf.range(sizes(key)[2]), (-1, 1))  # (B·G·T, 1)
 
     def write(cache: Any, new: Any) -> Any:
         flat, new = tf.reshape(cache, (-1, width)), tf.reshape(new, (-1, width))
         # An empty slot is zero, so that adding is writing. This is the one operation that works in place where
         # nobody else holds the tensor: `ops.slice_update` copies the whole cache for each token.
         flat = tf.raw_ops.ScatterNdNonAliasingAdd(input=flat, indices=places, updates=new)
-        return tf.reshape(flat, (rows, heads, slots, width))
+        return tf.reshape(flat, shape)
 
     return write(keys, key), write(values, value)

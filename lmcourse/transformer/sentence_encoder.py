@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lmcourse.core import check_positive, pad_rows
 from lmcourse.text.wordpiece import WordPieceTokenizer
+from lmcourse.training import ModelGraphs
 from lmcourse.training.language_model import padded_length
 from lmcourse.transformer.bert import Bert
 
@@ -66,7 +67,6 @@ class SentenceEncoder:
         self._marks = [tokenizer.special_tokens[token] for token in ("[CLS]", "[SEP]")]
         if not model.built:
             model.build()
-        self._graph: tuple[tuple, Any] = ((), None)
 
     @property
     def width(self) -> int:
@@ -89,7 +89,7 @@ class SentenceEncoder:
         if isinstance(texts, str):
             raise ValueError(f"texts must be several strings; got {texts!r:.60}. For one, pass [text].")
         check_positive(batch_size=batch_size)
-        rows, graph = self.rows(texts), self._compiled()
+        rows, graph = self.rows(texts), _SentenceGraphs.of(self.model).vectors
         vectors = np.empty((len(rows), self.width), np.float32)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for start in range(0, len(order), batch_size):
@@ -116,20 +116,24 @@ class SentenceEncoder:
         Returns:
             float32 of shape (B, D), each row of length one.
         """
-        hidden, _ = self.model.encode(inputs, training=training)
-        counted = ops.cast(inputs["mask"], "float32")[:, :, None]  # (B, T, 1)
-        # The length brings the sum and the mean to the same vector.
-        return tf.math.l2_normalize(ops.sum(ops.cast(hidden, "float32") * counted, axis=1), axis=-1)
+        return _sentence_vectors(self.model, inputs, training)
 
-    def _compiled(self) -> Any:
-        """Return `embed` as a graph, traced anew if the model has got other variables since (LoRA, quantization)."""
-        now = tuple(self.model.variables)
-        if len(now) != len(self._graph[0]) or any(
-            a is not b for a, b in zip(now, self._graph[0], strict=True)
-        ):
-            signature = [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)]
-            graph = tf.function(
-                lambda ids, mask: self.embed({"ids": ids, "mask": mask}), signature, autograph=False
-            )
-            self._graph = (now, graph)
-        return self._graph[1]
+
+class _SentenceGraphs(ModelGraphs):
+    """What a model makes of sentences as a compiled function, one trace for any number of rows of any length."""
+
+    def __init__(self, model: Bert):
+        super().__init__(model)
+        self.vectors = tf.function(
+            lambda ids, mask: _sentence_vectors(model, {"ids": ids, "mask": mask}),
+            [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)],
+            autograph=False,
+        )
+
+
+def _sentence_vectors(model: Bert, inputs: dict[str, Any], training: bool | None = None) -> Any:
+    """Return the mean over each row's tokens, brought to length one, (B, D)."""
+    hidden, _ = model.encode(inputs, training=training)
+    counted = ops.cast(inputs["mask"], "float32")[:, :, None]  # (B, T, 1)
+    # The length brings the sum and the mean to the same vector.
+    return tf.math.l2_normalize(ops.sum(ops.cast(hidden, "float32") * counted, axis=1), axis=-1)
