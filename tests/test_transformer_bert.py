@@ -415,6 +415,41 @@ def test_a_hidden_tokens_score_is_that_of_the_model(reader):
     assert bool(scores.right[0]) == (int(np.argmax(logits)) == text[position])
 
 
+def test_scoring_traces_a_model_once_whatever_is_scored():
+    traces = []
+
+    class Counted(Bert):
+        def call(self, inputs, training=None):
+            traces.append(inputs["ids"].shape)
+            return super().call(inputs, training=training)
+
+    model = Counted(small())
+    model.build()
+    traces.clear()
+    for texts in (twins(1), twins(40), [[3], [4, 5]]):
+        for seed in range(2):
+            score_masked(model, texts, TWIN_HIDING, repeats=2, seed=seed)
+    assert len(traces) == 1
+
+
+def test_a_model_with_new_variables_is_traced_anew():
+    model = Bert(small())
+    texts = twins(4)
+    before = score_masked(model, texts, TWIN_HIDING).nats
+    np.testing.assert_array_equal(score_masked(model, texts, TWIN_HIDING).nats, before)
+    dense = model.encoder.blocks[0].feed_forward.widen
+    dense.enable_lora(2)
+    dense.lora_kernel_b.assign(np.random.default_rng(0).normal(size=dense.lora_kernel_b.shape))
+    after = score_masked(model, texts, TWIN_HIDING)
+    assert np.abs(after.nats - before).max() > 1e-3
+    position = after.positions[after.documents == 0][0]
+    row = np.array([[CLS, *texts[0], SEP]])
+    row[0, 1 + position] = MASK
+    logits = model({"ids": row})["tokens"][0, 1 + position]
+    expected = -float(tf.nn.log_softmax(logits)[texts[0][position]])
+    assert after.nats[after.documents == 0][0] == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_document_without_text_adds_nothing_to_the_scores(reader):
     (text,) = twins(1, seed=2)
     scores = score_masked(reader, [[SEP], text, [MASK, MASK]], TWIN_HIDING)

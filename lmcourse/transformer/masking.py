@@ -6,15 +6,15 @@ Letters for shapes: `B` rows, `T` time, `V` vocabulary, `N` hidden tokens.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
 from lmcourse.core import check_ids, document_ids, pad_rows
-from lmcourse.training import Batches, DocumentBatches
+from lmcourse.training import Batches, DocumentBatches, ModelGraphs
 from lmcourse.transformer.bert import FOLLOWS, Bert
 from lmcourse.transformer.config import Bounds, Size, check_field, check_fields, check_id
 
@@ -417,7 +417,7 @@ def score_masked(
         )
     masked = dataclasses.replace(hiding, masked=1.0, random=0.0)
     order = np.argsort([len(text) for text in texts], kind="stable")
-    guess = _guesser(model)
+    guess = MaskingGraphs.of(model).guess
     found = []
     for repeat in range(repeats):
         for start in range(0, len(order), SCORED_TOGETHER):
@@ -453,18 +453,29 @@ def masked_accuracy(
     return score_masked(model, documents, hiding, repeats=repeats, seed=seed).accuracy
 
 
-def _guesser(model: Bert) -> Any:
-    """Return a compiled function from what is seen, its mask and the truth to the likeliest ids and the nats."""
-    ids = tf.TensorSpec((None, None), tf.int32)
+class MaskingGraphs(ModelGraphs):
+    """What `score_masked` computes of a model, compiled once for rows of any number and length.
 
-    def guess(seen: tf.Tensor, mask: tf.Tensor, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = tf.cast(
-            model({"ids": seen, "mask": mask}, training=False)["tokens"], tf.float32
-        )  # (B, T, V)
-        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=truth, logits=logits)
-        return tf.argmax(logits, axis=-1, output_type=tf.int32), nats  # (B, T) each
+    Args:
+        model: with heads.
 
-    return tf.function(guess, input_signature=[ids, tf.TensorSpec((None, None), tf.bool), ids])
+    Attributes:
+        guess: from what is seen, int32 (B, T), its mask, bool (B, T), and what truly stands there, int32 (B, T), to the
+            likeliest ids, int32 (B, T), and the true tokens' surprisals in nats, float32 (B, T).
+    """
+
+    def __init__(self, model: Bert):
+        super().__init__(model)
+        ids = tf.TensorSpec((None, None), tf.int32)
+
+        def guess(seen: tf.Tensor, mask: tf.Tensor, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            scores = model({"ids": seen, "mask": mask}, training=False)
+            logits = tf.cast(scores["tokens"], tf.float32)  # (B, T, V)
+            nats = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=truth, logits=logits)
+            return tf.argmax(logits, axis=-1, output_type=tf.int32), nats  # (B, T) each
+
+        signature = [ids, tf.TensorSpec((None, None), tf.bool), ids]
+        self.guess: Callable = tf.function(guess, input_signature=signature, autograph=False)
 
 
 def _whole_rows(documents: Sequence[ArrayLike], hiding: Hiding, max_length: int | None) -> list[NDArray]:
