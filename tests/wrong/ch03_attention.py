@@ -156,13 +156,13 @@ def attention__with_einsum(query, key, value, mask=None):
     return np.einsum("...ts,...sv->...tv", weights, value), weights
 
 
-@wrong("3.2", caught_by="test_output_and_weights_have_a_row_for_each_query")
+@wrong("3.2", caught_by="test_the_output_comes_before_the_weights")
 def attention__weights_first(query, key, value, mask=None):
     weights = _masked(_scores(query, key), True if mask is None else mask)
     return weights, weights @ value
 
 
-@wrong("3.2", caught_by="test_output_and_weights_have_a_row_for_each_query")
+@wrong("3.2", caught_by="test_the_output_comes_before_the_weights")
 def attention__output_alone(query, key, value, mask=None):
     return _masked(_scores(query, key), True if mask is None else mask) @ value
 
@@ -185,7 +185,7 @@ def attention__on_a_softmax_whose_true_hides(query, key, value, mask=None):
     return weights @ value, weights
 
 
-@wrong("3.2", caught_by="test_output_and_weights_have_a_row_for_each_query")
+@wrong("3.2", caught_by="test_each_querys_weights_sum_to_one")
 def attention__softmax_over_the_queries(query, key, value, mask=None):
     weights = _softmax(_scores(query, key), axis=-2)
     return weights @ value, weights
@@ -565,6 +565,19 @@ def multi_head_attention__always_three_axes(x, w_query, w_key, w_value, w_output
     return _join(weights @ value) @ w_output
 
 
+@wrong("3.5", caught_by="test_the_mask_holds_in_every_head")
+def multi_head_attention__on_a_softmax_that_needs_a_whole_mask(
+    x, w_query, w_key, w_value, w_output, num_heads, mask=None
+):
+    query, key, value = (_in_heads(x, w, num_heads) for w in (w_query, w_key, w_value))
+    scores = _scores(query, key)
+    if mask is None:
+        weights = _softmax(scores)
+    else:
+        weights = masked_softmax__mask_as_an_index(scores, mask[:, None] if mask.ndim == 3 else mask)
+    return _join(weights @ value) @ w_output
+
+
 @wrong("3.5", caught_by="test_it_equals_keras_with_the_same_weights")
 def multi_head_attention__squeezed(x, w_query, w_key, w_value, w_output, num_heads, mask=None):
     return multi_head_attention__head_by_head(x, w_query, w_key, w_value, w_output, num_heads, mask).squeeze()
@@ -924,6 +937,19 @@ def attend_part__nan_where_nothing_is_seen(query, key, value, mask=True):
     powers = np.exp(scores - highest)
     total = powers.sum(axis=-1, keepdims=True)
     return powers / total @ value, (highest + np.log(total))[:, 0]
+
+
+@wrong("3.8", caught_by="test_what_is_not_seen_is_not_in_the_total")
+def attend_part__on_a_softmax_with_equal_shares_for_an_empty_row(query, key, value, mask=True):
+    weights = masked_softmax__equal_shares_for_an_empty_row(_scores(query, key), mask)
+    return weights @ value, _part(query, key, value, mask)[1]
+
+
+@wrong("3.8", caught_by="test_log_total_holds_for_scores_of_any_size")
+def attend_part__on_a_softmax_without_the_maximum(query, key, value, mask=True):
+    with np.errstate(all="ignore"):
+        weights = masked_softmax__without_the_maximum(_scores(query, key), mask)
+    return weights @ value, _part(query, key, value, mask)[1]
 
 
 @wrong("3.8", caught_by="test_log_total_holds_for_scores_of_any_size")

@@ -1383,23 +1383,30 @@ def cached_attention__looked_before_writing(query, key, value, keys, values, ind
     return output, _write(keys, index, key), _write(values, index, value)
 
 
-@wrong("4.12", caught_by="test_step_by_step_equals_full_attention")
+@wrong("4.12", caught_by="test_scores_are_divided_by_the_root_of_the_width")
 def cached_attention__not_scaled(query, key, value, keys, values, index, padding):
     keys, values = _write(keys, index, key), _write(values, index, value)
     return _look(query, keys, values, _seen(keys.shape[2], index, padding), scale=1.0), keys, values
 
 
-@wrong("4.12", caught_by="test_step_by_step_equals_full_attention")
+@wrong("4.12", caught_by="test_the_query_has_a_say")
 def cached_attention__equal_shares(query, key, value, keys, values, index, padding):
     keys, values = _write(keys, index, key), _write(values, index, value)
     return _look(0 * query, keys, values, _seen(keys.shape[2], index, padding)), keys, values
 
 
-@wrong("4.12", caught_by="test_step_by_step_equals_full_attention")
+@wrong("4.12", caught_by="test_scores_are_divided_by_the_root_of_the_width")
 def cached_attention__scaled_by_the_slots(query, key, value, keys, values, index, padding):
     keys, values = _write(keys, index, key), _write(values, index, value)
     scale = np.sqrt(keys.shape[2])
     return _look(query, keys, values, _seen(keys.shape[2], index, padding), scale=scale), keys, values
+
+
+@wrong("4.12", caught_by="test_step_by_step_equals_full_attention")
+def cached_attention__keys_of_the_first_head(query, key, value, keys, values, index, padding):
+    keys, values = _write(keys, index, key), _write(values, index, value)
+    seen = _seen(keys.shape[2], index, padding)
+    return _look(query, np.repeat(keys[:, :1], keys.shape[1], axis=1), values, seen), keys, values
 
 
 @wrong("4.12", caught_by="test_padding_at_the_beginning_is_not_seen")

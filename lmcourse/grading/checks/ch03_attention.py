@@ -152,9 +152,32 @@ def test_the_scores_are_left_as_they_are(masked_softmax):
 
 @exercise(
     "3.2",
-    points=0.5,
-    hint="does 3.1 pass, also with `True` for a mask? If it does: return (output, weights), in this order, for "
-    "each row of the batch T rows of S weights that sum to one. `.T` turns all axes round, those of the batch too.",
+    points=0.25,
+    hint="does 3.1 pass, also with `True` for a mask? If it does: two arrays are asked for, (output, weights), in "
+    "this order.",
+)
+def test_the_output_comes_before_the_weights(attention):
+    output, weights = _pair(attention(_random(3, 4), _random(5, 4), _random(5, 4)))
+    assert_shape(output, (3, 4), "the output of 3 queries to 5 keys, with values of width 4")
+    assert_shape(weights, (3, 5), "the weights of 3 queries to 5 keys")
+
+
+@exercise(
+    "3.2",
+    points=0.25,
+    hint="does 3.1 pass? If it does: each query has shares in the keys, so its weights sum to one over them. Which "
+    "axis of your scores are the keys?",
+)
+def test_each_querys_weights_sum_to_one(attention):
+    _, weights = _pair(attention(_random(3, 4), _random(5, 4), _random(5, 2)))
+    assert_distribution(weights, "the weights of 3 queries to 5 keys")
+
+
+@exercise(
+    "3.2",
+    points=0.25,
+    hint="does 3.1 pass, for any number of axes? If it does: without a batch it is right, with one it is not. `.T` "
+    "turns all axes round, those of the batch too.",
 )
 def test_output_and_weights_have_a_row_for_each_query(attention):
     output, weights = _pair(attention(_random(2, 3, 6), _random(2, 5, 6), _random(2, 5, 6)))
@@ -165,7 +188,7 @@ def test_output_and_weights_have_a_row_for_each_query(attention):
 
 @exercise(
     "3.2",
-    points=0.5,
+    points=0.25,
     hint="does 3.1 pass, also with `True` for a mask? If it does: with a single key its weight is 1, whatever the "
     "score, and the output is its value, nothing else. Is something divided after the softmax, or something "
     "other than the values mixed?",
@@ -517,8 +540,8 @@ def test_one_head_heeds_a_mask(multi_head_attention):
 @exercise(
     "3.5",
     points=0.25,
-    hint="a mask (B, T, T) has no axis for the heads, one of (T, T) has none for the rows either, and both are the "
-    "same in all heads: which axis of the mask meets that of the heads in your weights?",
+    hint="do 3.1 and 3.2 pass? If they do: a mask (B, T, T) has no axis for the heads, one of (T, T) has none for the "
+    "rows either, and both hold in all heads. Which axis of the mask meets that of the heads in your weights?",
 )
 def test_the_mask_holds_in_every_head(multi_head_attention):
     x, weights = _random(2, 5, 6), _projections()
@@ -822,8 +845,8 @@ def test_log_total_is_the_logarithm_of_the_sum_of_exponentials(attend_part):
 @exercise(
     "3.8",
     points=0.25,
-    hint="a query that sees nothing in this part has a total of 0 there, whose logarithm is -inf, and an output "
-    "of zeros; a key that the mask forbids is not in the total.",
+    hint="does 3.1 pass? If it does: a query that sees nothing in this part has a total of 0 there, whose logarithm "
+    "is -inf, and an output of zeros; and a key that the mask forbids is not in the total.",
 )
 def test_what_is_not_seen_is_not_in_the_total(attend_part):
     query, [(key, value), _], *_ = _parts([4, 1])
@@ -837,8 +860,8 @@ def test_what_is_not_seen_is_not_in_the_total(attend_part):
 @exercise(
     "3.8",
     points=0.25,
-    hint="scores of 1000 and more have a log_total of 1000 and more, no inf: no exponential may be of a number "
-    "far above 0, and no logarithm of 0.",
+    hint="does 3.1 pass? If it does: scores of 1000 and more have a log_total of 1000 and more, no inf. No "
+    "exponential may be of a number far above 0, and no logarithm of 0.",
 )
 def test_log_total_holds_for_scores_of_any_size(attend_part):
     for size in (1000.0, -1000.0):

@@ -1547,11 +1547,45 @@ def _step_by_step(answer, padding, what):
         assert_close(output[:, :, 0], expected[:, :, t], f"the output at index={t}, {what}")
 
 
+def _two_slots(answer, query):
+    """Return the output where slot 0 has the key (2 ln 3, 0, 0, 0) and the value 1, and the new token zeros."""
+    keys, values = np.zeros((1, 1, 3, 4)), np.zeros((1, 1, 3, 4))
+    keys[..., 0, 0], values[..., 0, :] = 2 * np.log(3), 1.0
+    zeros = np.zeros((1, 1, 1, 4))
+    token = np.array([[[query]]], dtype=float), zeros, zeros
+    return np.asarray(_cached(answer, token, (keys, values), 1, [0])[0])[0, 0, 0]
+
+
 @exercise(
     "4.12",
-    points=0.75,
-    hint="step by step it must give what full causal attention gives for the whole text: is each score "
-    "a dot product divided by √K, and the softmax over the slots, for each row and head alone?",
+    points=0.25,
+    hint="the same comes out whatever the query is: its dot products with the keys decide who gets how much, and "
+    "with you all slots that are seen have equal shares.",
+)
+def test_the_query_has_a_say(cached_attention):
+    one, other = _two_slots(cached_attention, [1, 0, 0, 0]), _two_slots(cached_attention, [-1, 0, 0, 0])
+    if np.allclose(one, other):
+        raise CheckFailure("two outputs", f"{one[0]:.4g} twice", "for a query and its opposite")
+
+
+@exercise(
+    "4.12",
+    points=0.25,
+    hint="each score is a dot product divided by √K, with K the width of a head: by the root of what do you "
+    "divide, if at all?",
+)
+def test_scores_are_divided_by_the_root_of_the_width(cached_attention):
+    output = _two_slots(cached_attention, [1, 0, 0, 0])
+    assert_close(
+        output, [0.75] * 4, "the output for scores of ln 3 and 0, values 1 and 0, K = 4, three slots"
+    )
+
+
+@exercise(
+    "4.12",
+    points=0.25,
+    hint="for one row and one head it is right, for several it is not: step by step it must give what full causal "
+    "attention gives for the whole text, with keys and values of its own for each row and head.",
 )
 def test_step_by_step_equals_full_attention(cached_attention):
     _step_by_step(cached_attention, [0, 0], "no padding")
