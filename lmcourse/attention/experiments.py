@@ -20,7 +20,14 @@ from lmcourse.datasets import fableworld, load_interface_strings
 from lmcourse.ngram.experiments import FableworldTexts
 from lmcourse.results import Experiment, Measurement
 from lmcourse.text import BPETokenizer
-from lmcourse.training import DocumentBatches, History, fit, scheduled_adam, training_metrics
+from lmcourse.training import (
+    DocumentBatches,
+    History,
+    fit,
+    scheduled_adam,
+    train_epochs,
+    training_metrics,
+)
 
 # Stories whose passages are translated, and those whose names show what the heads look at.
 TEST_STORIES = 40
@@ -51,9 +58,7 @@ def measure_fableworld(
     texts = FableworldTexts.load(seed, tokens)
     model = AttentionLanguageModel(texts.tokenizer.vocab_size, **settings)
     batches = DocumentBatches(texts.ids(texts.train), batch_size, seed=seed)
-    steps = round(epochs * batches.steps_per_epoch)
-    model.compile(scheduled_adam(learning_rate, steps))
-    history = fit(model, batches, steps=steps, progress=False)
+    history = train_epochs(model, batches, epochs, learning_rate)
     shown = texts.test[:SHOWN_STORIES]
     heads = copying_heads(model, texts.ids(shown), [story.labels for story in shown])
     return texts.measure(

@@ -18,6 +18,7 @@ from lmcourse.training import (
     StreamBatches,
     fit,
     scheduled_adam,
+    train_epochs,
     training_metrics,
 )
 
@@ -47,9 +48,7 @@ def measure_fableworld(
     texts = FableworldTexts.load(seed, tokens)
     network = make_model(model, texts.tokenizer.vocab_size, **settings)
     batches = DocumentBatches(texts.ids(texts.train), batch_size, seed=seed)
-    steps = round(epochs * batches.steps_per_epoch)
-    network.compile(scheduled_adam(learning_rate, steps))
-    history = fit(network, batches, steps=steps, progress=False)
+    history = train_epochs(network, batches, epochs, learning_rate)
     return texts.measure(network, **training_metrics(network, history))
 
 

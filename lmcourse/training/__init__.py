@@ -11,7 +11,7 @@ A neural model of the next token is a `NeuralLanguageModel`, which scores and ge
 
 from lmcourse.training.batches import Batches, DocumentBatches, StreamBatches
 from lmcourse.training.checkpoint import Checkpoint, CheckpointError, Extra
-from lmcourse.training.fitting import History, fit, training_metrics
+from lmcourse.training.fitting import History, fit, train_epochs, training_metrics
 from lmcourse.training.graphs import ModelGraphs
 from lmcourse.training.language_model import (
     NeuralLanguageModel,
@@ -47,6 +47,7 @@ __all__ = [
     "load_run",
     "next_token_loss",
     "scheduled_adam",
+    "train_epochs",
     "training_metrics",
     "values_are_known",
 ]

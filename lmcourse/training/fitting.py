@@ -21,6 +21,7 @@ from tqdm import tqdm
 from lmcourse.core import LanguageModel, score
 from lmcourse.training.batches import Batches
 from lmcourse.training.checkpoint import Checkpoint, Extra
+from lmcourse.training.schedules import scheduled_adam
 
 # How to measure a model while it trains: documents, batches, or a function of the model.
 Validation = Sequence[ArrayLike] | Batches | Callable[[keras.Model], float]
@@ -105,6 +106,20 @@ class History:
         ends = np.arange(1, len(self.loss) + 1)
         starts = np.maximum(ends - window, 0)
         return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def train_epochs(model: keras.Model, batches: Batches, epochs: float, learning_rate: float) -> History:
+    """Compile a model with `scheduled_adam` and fit it to all batches so many times, in silence.
+
+    Args:
+        model: what is trained.
+        batches: its batches.
+        epochs: how often to read them; need not be whole.
+        learning_rate: the largest of the schedule's.
+    """
+    steps = round(epochs * batches.steps_per_epoch)
+    model.compile(scheduled_adam(learning_rate, steps))
+    return fit(model, batches, steps=steps, progress=False)
 
 
 def training_metrics(model: keras.Model, history: History) -> dict[str, float]:

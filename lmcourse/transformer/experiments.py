@@ -27,6 +27,7 @@ from lmcourse.training import (
     fit,
     next_token_loss,
     scheduled_adam,
+    train_epochs,
     training_metrics,
 )
 from lmcourse.transformer.ablations import AblatedGPT
@@ -73,9 +74,7 @@ def measure_fableworld(
     texts = FableworldTexts.load(seed, tokens)
     network = make_model(model, texts.tokenizer.vocab_size, config, **settings)
     batches = DocumentBatches(texts.ids(texts.train), batch_size, seed=seed)
-    steps = round(epochs * batches.steps_per_epoch)
-    network.compile(scheduled_adam(learning_rate, steps))
-    history = fit(network, batches, steps=steps, progress=False)
+    history = train_epochs(network, batches, epochs, learning_rate)
     return texts.measure(network, **training_metrics(network, history))
 
 
@@ -196,9 +195,7 @@ def measure_masked(
     hiding = hiding_for(texts.tokenizer)
     network = Bert(BertConfig(vocab_size=hiding.vocab_size, max_length=STORY_LENGTH, **config))
     batches = MaskedBatches(texts.ids(texts.train), batch_size, hiding, seed=seed)
-    steps = round(epochs * batches.steps_per_epoch)
-    network.compile(scheduled_adam(learning_rate, steps))
-    history = fit(network, batches, steps=steps, progress=False)
+    history = train_epochs(network, batches, epochs, learning_rate)
     shown = texts.test[:MASKED_STORIES]
     found = score_masked(network, texts.ids(shown), hiding)
     labels = np.array([shown[i].labels[t] for i, t in zip(found.documents, found.positions, strict=True)])
