@@ -460,6 +460,19 @@ def lstm_step__forget_gate_that_forgets(x, h, c, W, U, b):
     return _lstm(np.concatenate([i, -f, g, o], axis=-1), c)
 
 
+@wrong("2.5", caught_by="test_the_input_gate_is_not_what_the_forget_gate_leaves")
+def lstm_step__coupled_gates(x, h, c, W, U, b):
+    _, f, g, o = np.split(x @ W + h @ U + b, 4, axis=-1)
+    return _lstm(np.concatenate([-f, f, g, o], axis=-1), c)
+
+
+@wrong("2.5", caught_by="test_zero_weights_halve_the_cell")
+def lstm_step__tanh_for_every_gate(x, h, c, W, U, b):
+    i, f, g, o = np.split(np.tanh(x @ W + h @ U + b), 4, axis=-1)
+    c = f * c + i * g
+    return o * np.tanh(c), c
+
+
 @wrong("2.5", caught_by="test_the_bias_is_added")
 def lstm_step__without_the_bias(x, h, c, W, U, b):
     return _lstm(x @ W + h @ U, c)
@@ -710,6 +723,18 @@ def rnn_gradients__the_first_step_only(x, h0, states, d_states, U):
         if t >= 0:
             dW, dU, db = x[:, t].T @ da, before.T @ da, da.sum(axis=0)
     return dW, dU, db, da
+
+
+@wrong("2.7", caught_by="test_every_step_has_a_loss_of_its_own")
+def rnn_gradients__from_the_first_step_to_the_last(x, h0, states, d_states, U):
+    dW, dU, db, dh = np.zeros((x.shape[-1], len(U))), np.zeros_like(U), np.zeros(len(U)), np.zeros_like(h0)
+    for t in range(x.shape[1]):
+        da = (d_states[:, t] + dh) * (1 - states[:, t] ** 2)
+        dW += x[:, t].T @ da
+        dU += (states[:, t - 1] if t else h0).T @ da
+        db += da.sum(axis=0)
+        dh = da @ U.T
+    return dW, dU, db, dh
 
 
 @wrong("2.7", caught_by="test_every_step_has_a_loss_of_its_own")

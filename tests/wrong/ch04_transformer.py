@@ -271,6 +271,11 @@ def feed_forward__silu(x, w1, b1, w2, b2):
     return ops.silu(x @ w1 + b1) @ w2 + b2
 
 
+@wrong("4.3", caught_by="test_what_is_below_zero_becomes_zero")
+def feed_forward__tanh(x, w1, b1, w2, b2):
+    return ops.tanh(x @ w1 + b1) @ w2 + b2
+
+
 @wrong("4.3", caught_by="test_the_first_bias_comes_before_the_relu")
 def feed_forward__first_bias_forgotten(x, w1, b1, w2, b2):
     return ops.relu(x @ w1) @ w2 + b2
@@ -289,6 +294,21 @@ def swiglu__gate_and_up_swapped(x, gate, up, down):
 @wrong("4.3", caught_by="test_the_gate_goes_through_silu")
 def swiglu__sigmoid_alone(x, gate, up, down):
     return (ops.sigmoid(x @ gate) * (x @ up)) @ down
+
+
+@wrong("4.3", caught_by="test_gate_and_up_are_not_exchanged")
+def swiglu__up_as_a_sigmoid_gate(x, gate, up, down):
+    return (x @ gate * ops.sigmoid(x @ up)) @ down
+
+
+@wrong("4.3", caught_by="test_the_gate_goes_through_silu")
+def swiglu__relu(x, gate, up, down):
+    return (ops.relu(x @ gate) * (x @ up)) @ down
+
+
+@wrong("4.3", caught_by="test_only_the_gate_is_bent")
+def swiglu__silu_of_both(x, gate, up, down):
+    return (ops.silu(x @ gate) * ops.silu(x @ up)) @ down
 
 
 @wrong("4.3", caught_by="test_the_gate_multiplies")
@@ -771,6 +791,11 @@ def rotate__base_forgotten(x, positions, base=10000.0):
 def rotate__last_plane_at_the_whole_base(x, positions, base=10000.0):
     half = x.shape[-1] // 2
     return _rotation(x, np.asarray(positions)[:, None, :, None] * base ** -np.linspace(0, 1, half))
+
+
+@wrong("4.7", caught_by="test_later_planes_turn_more_slowly")
+def rotate__planes_in_reverse(x, positions, base=10000.0):
+    return _rotation(x, _angles(x, positions, base)[..., ::-1])
 
 
 @wrong("4.7", caught_by="test_later_planes_turn_more_slowly")

@@ -361,15 +361,15 @@ def _zero_weights(answer, cell):
 @exercise(
     "2.5",
     points=0.25,
-    hint="the new state comes first, the new cell second: only a cell can hold numbers far beyond 1, and your "
-    "second array holds none.",
+    hint="two arrays are asked for, the new state first and the new cell second. Only a cell can hold numbers far "
+    "beyond 1: are the two exchanged?",
 )
 def test_the_state_comes_before_the_cell(lstm_step):
-    _, c = _zero_weights(lstm_step, [20.0, -20.0])
-    _expect(np.shape(c) == (1, 2), f"expected shape (1, 2) of the new cell; got shape {np.shape(c)}")
+    h, c = (np.abs(array) for array in _zero_weights(lstm_step, [20.0, -20.0]))
+    _expect(c.shape == (1, 2), f"expected shape (1, 2) of the new cell; got shape {c.shape}")
     _expect(
-        np.abs(c).min() > 1,
-        f"expected half the cell (20, -20), or at least some of it, as the second; got {np.ravel(c)}",
+        not (h.min() > 1 and c.max() <= 1),
+        f"expected the half of the cell (20, -20) as the second array; got {c.max():.4g} there, {h.max():.4g} first",
     )
 
 
@@ -429,7 +429,7 @@ def _gates(answer, i, f, g, o):
 
 @exercise(
     "2.5",
-    points=0.25,
+    points=0.125,
     hint="a forget gate of 1 *keeps* the cell, one of 0 clears it: with you it is the other way round.",
 )
 def test_a_forget_gate_of_one_keeps_the_cell(lstm_step):
@@ -462,6 +462,17 @@ def test_the_candidate_comes_before_the_output_gate(lstm_step):
     h, c = _gates(lstm_step, 40, -40, 40, -40)
     assert_close(c, [[1.0]], "the cell, where i is 1, g is 1 and f is 0")
     assert_close(h, [[0.0]], "the state, where o is 0")
+
+
+@exercise(
+    "2.5",
+    points=0.125,
+    hint="an LSTM may keep and add at once: the input gate has numbers of its own, and is not what the forget gate "
+    "leaves over, as in a GRU.",
+)
+def test_the_input_gate_is_not_what_the_forget_gate_leaves(lstm_step):
+    _, c = _gates(lstm_step, 40, 40, 40, 0)
+    assert_close(c, [[4.0]], "the cell of 3, where i, f and g are 1")
 
 
 def _equals_kerass_cell(answer, arguments):
@@ -697,8 +708,8 @@ def _dh0(answer, step, symmetric):
 @exercise(
     "2.7",
     points=0.25,
-    hint="every step has a loss of its own, in d_states[:, t], which joins what comes back from the next: yours "
-    "starts from the last one alone.",
+    hint="every step has a loss of its own, in d_states[:, t], which joins what comes back from the step after it: "
+    "do all of them take part, and do you go from the last step to the first?",
 )
 def test_every_step_has_a_loss_of_its_own(rnn_gradients):
     dh0, expected = _dh0(rnn_gradients, step=0, symmetric=True)

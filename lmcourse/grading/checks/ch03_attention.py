@@ -826,15 +826,15 @@ def _parts(sizes, seed=0, width=4):
 )
 def test_a_part_puts_out_its_own_attention(attend_part):
     query, [(key, value), _], *_ = _parts([4, 1])
-    output, _ = _two(attend_part(query.copy(), key.copy(), value.copy()))
+    output, _ = _are(attend_part(query.copy(), key.copy(), value.copy()), ("output", "log_total"))
     assert_close(output, _attend(query, key, value), "the output of a part of four keys")
 
 
 @exercise(
     "3.8",
     points=0.5,
-    hint="log_total is ln(exp s₁ + exp s₂ + …), for each query over the keys of the part, of the scores that the "
-    "softmax saw: is it the logarithm, of the sum, of scores that were divided by √K?",
+    hint="log_total is one number for each query, ln(exp s₁ + exp s₂ + …) over the keys of the part, of the scores "
+    "that the softmax saw: is it the logarithm, of the sum, of scores that were divided by √K?",
 )
 def test_log_total_is_the_logarithm_of_the_sum_of_exponentials(attend_part):
     query, [(key, value), _], *_ = _parts([4, 1])

@@ -230,10 +230,10 @@ def test_outputs_may_be_negative(feed_forward):
     "it two matrices are no more than one.",
 )
 def test_something_bent_stands_in_the_middle(feed_forward):
-    low, high = _fed(feed_forward, [-1.0, 1.0])
-    if abs(low + high) < 1e-3:
+    low, high, twice = _fed(feed_forward, [-1.0, 1.0, 2.0])
+    if abs(low + high) < 1e-3 and abs(twice - 2 * high) < 1e-3:
         raise CheckFailure(
-            "no straight line", f"{low:g} and {high:g}", "through x = -1 and 1 with w1 = w2 = 1"
+            "no straight line", f"{low:g}, {high:g} and {twice:g}", "through x = -1, 1 and 2 with w1 = w2 = 1"
         )
 
 
@@ -241,7 +241,7 @@ def test_something_bent_stands_in_the_middle(feed_forward):
     "4.3",
     points=0.125,
     hint="what is below 0 in the middle becomes exactly 0, and what is above stays as it is: that is ReLU, as in "
-    "the paper. GELU and silu, as in later models, are smooth there.",
+    "the paper. tanh, or GELU and silu of later models, are other functions.",
 )
 def test_what_is_below_zero_becomes_zero(feed_forward):
     output = _fed(feed_forward, [-2.0, -0.5, 0.5, 2.0])
@@ -298,26 +298,26 @@ def _gated(answer, gate, up, down=1.0):
 @exercise(
     "4.3",
     points=0.125,
-    hint="where the second matrix, U, is zero, so is the result: in the middle the two are multiplied, not "
-    "added.",
+    hint="G and U are exchanged: it is x G that goes through silu, and x U that comes as it is.",
 )
-def test_the_gate_multiplies(swiglu):
-    assert_close(_gated(swiglu, 2.0, 0.0), 0.0, "the output for x = 1 with G = 2, U = 0, W = 1", atol=1e-7)
+def test_gate_and_up_are_not_exchanged(swiglu):
+    less, one, two = (_gated(swiglu, gate, 0.5) for gate in (-1.0, 1.0, 2.0))
+    if abs(two - 2 * one) < 1e-3 and abs(less + one) < 1e-3:
+        raise CheckFailure(
+            "a curve",
+            f"a straight line, {less:.4g}, {one:.4g} and {two:.4g}",
+            "for G = -1, 1 and 2 with U = 0.5",
+        )
 
 
 @exercise(
     "4.3",
     points=0.125,
-    hint="G and U are exchanged: it is x G that goes through silu, and x U that comes as it is.",
+    hint="where the second matrix, U, is zero, so is the result: in the middle the two are multiplied, not "
+    "added.",
 )
-def test_gate_and_up_are_not_exchanged(swiglu):
-    one, two = _gated(swiglu, 1.0, 0.5), _gated(swiglu, 2.0, 0.5)
-    if abs(two - 2 * one) < 1e-3:
-        raise CheckFailure(
-            "a curve",
-            f"twice as much for twice the gate, {one:.4g} and {two:.4g}",
-            "for G = 1 and 2 with U = 0.5",
-        )
+def test_the_gate_multiplies(swiglu):
+    assert_close(_gated(swiglu, 2.0, 0.0), 0.0, "the output for x = 1 with G = 2, U = 0, W = 1", atol=1e-7)
 
 
 @exercise(
@@ -333,8 +333,8 @@ def test_only_the_gate_is_bent(swiglu):
 @exercise(
     "4.3",
     points=0.125,
-    hint="silu(z) is z · sigmoid(z): close to z itself where z is large, not to 1. GELU looks much like it, and "
-    "is another function.",
+    hint="silu(z) is z · sigmoid(z): close to z itself where z is large, not to 1, and a little below 0 where z is. "
+    "ReLU and GELU look much like it, and are other functions.",
 )
 def test_the_gate_goes_through_silu(swiglu):
     for z in (2.0, -1.0, 20.0):
@@ -443,8 +443,8 @@ def test_the_feed_forward_layer_reads_what_attention_added(pre_norm_block):
 @exercise(
     "4.4",
     points=0.125,
-    hint="this is the post-norm block: in a pre-norm block no sum goes through a norm, only the copy that a "
-    "sublayer reads.",
+    hint="a sum has gone through a norm, as in the post-norm block: in a pre-norm block only the copy that a sublayer "
+    "reads is normalised.",
 )
 def test_a_pre_norm_block_normalises_no_sum(pre_norm_block):
     for parts, where in (
@@ -862,8 +862,8 @@ def test_one_zero_turns_towards_zero_one(rotate):
 @exercise(
     "4.7",
     points=0.125,
-    hint="all planes turn at one speed: plane 0 turns by one radian a position, and each further plane more "
-    "slowly.",
+    hint="plane 0 turns by one radian a position, and each further plane more slowly: with you they all turn at one "
+    "speed, or the later the faster.",
 )
 def test_later_planes_turn_more_slowly(rotate):
     turned = _turn(rotate, [1, 1, 0, 0], 1)
@@ -888,8 +888,8 @@ def test_the_base_is_the_one_given(rotate):
 @exercise(
     "4.7",
     points=0.25,
-    hint="direction and base are right, a plane's speed is not: plane i turns by base^(-2i/K), so that in the "
-    "last plane the power is nearly -1. What is it with you?",
+    hint="direction and base are right, a plane's speed is not: plane i turns by base^(-2i/K) radians a position, so "
+    "that in the last plane the power is nearly -1. What is it with you?",
 )
 def test_plane_i_turns_at_its_own_speed(rotate):
     x, positions = _random(1, 1, 5, 8), np.array([[0, 1, 2, 9, 500]])
@@ -1311,8 +1311,8 @@ def test_the_first_step_teaches_something(WarmupSchedule):
 @exercise(
     "4.11",
     points=0.25,
-    hint="there is no warm-up: the rate is to rise for W steps before it falls, and yours is highest at step 0. "
-    "Of the two terms, is it the smaller that you take?",
+    hint="there is no warm-up: the rate is to rise for W steps before it falls, and yours does not rise. Of the two "
+    "terms, is it the smaller that you take, with n itself in the one for the warm-up?",
 )
 def test_the_rate_rises_at_first(WarmupSchedule):
     rates = _rates(WarmupSchedule(64, 4), 0, 3)
