@@ -127,7 +127,7 @@ def check_positive(**sizes: object) -> None:
         ValueError: window must be at least 1; got 0.
     """
     for name, size in sizes.items():
-        if isinstance(size, int) and size < 1:
+        if isinstance(size, (int, np.integer)) and size < 1:
             raise ValueError(f"{name} must be at least 1; got {size}.")
 
 

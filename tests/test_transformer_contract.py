@@ -88,7 +88,7 @@ class TestLayers(LayerContract):
         ),
         Case(
             "TokenEmbedding, sinusoidal, scaled",
-            lambda: TokenEmbedding(11, 6, StackConfig(**SIZES, positions="sinusoidal"), scale=True),
+            lambda: TokenEmbedding(11, 6, StackConfig(**SIZES, positions="sinusoidal")),
             [ids(2, 5, below=11)],
         ),
     )

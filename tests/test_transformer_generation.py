@@ -169,7 +169,9 @@ class TestGenerate:
         np.testing.assert_allclose(decoder.log_probs(), expected, rtol=1e-5, atol=5e-5)
         streamed = stream(model, [1], 6, greedy=True, decoder=model.decoder([[1]], with_start=False))
         assert list(streamed) == model.generate([[1]], 6, temperature=0, with_start=False)[0]
-        with pytest.raises(ValueError, match=r"prefixes\[1\] must hold at least one id where with_start is False"):
+        with pytest.raises(
+            ValueError, match=r"prefixes\[1\] must hold at least one id where with_start is False"
+        ):
             model.decoder([[1], []], with_start=False)
 
     def test_no_prompt_and_no_token_give_none(self, model):

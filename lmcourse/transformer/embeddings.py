@@ -26,12 +26,13 @@ LARGE_VOCABULARY = 2**14
 class TokenEmbedding(keras.layers.Layer):
     """Look up a vector for each id, and add one for its position where the config's positions are added.
 
+    Beside sinusoids, whose length is √(D/2), vectors that start with a length of one would be lost: there they are
+    multiplied by √D, as in the paper of 2017.
+
     Args:
         vocab_size: V.
         max_length: the most positions.
         config: a `StackConfig` or a dict of its fields.
-        scale: whether the ids' vectors are multiplied by √D, as in the paper of 2017: beside sinusoids, whose length
-            is √(D/2), vectors of length one would be lost.
 
     Raises:
         ValueError: if a size is below 1; in a call, if ids is not (B, T) or longer than max_length, or (outside a
@@ -46,19 +47,13 @@ class TokenEmbedding(keras.layers.Layer):
     arXiv:1706.03762, section 3.4.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        max_length: int,
-        config: StackConfig | Mapping,
-        scale: bool = False,
-        **kwargs: Any,
-    ):
+    def __init__(self, vocab_size: int, max_length: int, config: StackConfig | Mapping, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive(vocab_size=vocab_size, max_length=max_length)
-        self.vocab_size, self.max_length, self.scale = vocab_size, max_length, scale
+        self.vocab_size, self.max_length = vocab_size, max_length
         self.config = config = as_stack(config)
-        if config.positions == "sinusoidal":
+        self.scaled = config.positions == "sinusoidal"
+        if self.scaled:
             self.sinusoids = sinusoidal_encoding(max_length, config.width)
         self.drop = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
 
@@ -67,7 +62,7 @@ class TokenEmbedding(keras.layers.Layer):
         # What is multiplied by √D starts at 1/√D, so that their product starts at one.
         initializer = (
             keras.initializers.RandomNormal(stddev=self.config.width**-0.5)
-            if self.scale
+            if self.scaled
             else normal(self.config)
         )
         self.embeddings = self.add_weight(
@@ -94,7 +89,7 @@ class TokenEmbedding(keras.layers.Layer):
         self._check_shape(ids.shape)
         check_known_ids(ids, self.vocab_size)
         embedded = ops.cast(ops.take(self.embeddings, ids, axis=0), self.compute_dtype)  # (B, T, D)
-        if self.scale:
+        if self.scaled:
             embedded = embedded * self.config.width**0.5
         return self.drop(embedded + self._of_positions(ops.shape(ids)[1], positions), training=training)
 
@@ -118,7 +113,7 @@ class TokenEmbedding(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        own = {"vocab_size": self.vocab_size, "max_length": self.max_length, "scale": self.scale}
+        own = {"vocab_size": self.vocab_size, "max_length": self.max_length}
         return {**super().get_config(), **own, "config": self.config.to_dict()}
 
     def _of_positions(self, time: Any, positions: Any | None) -> Any:

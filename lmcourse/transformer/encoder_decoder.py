@@ -167,7 +167,7 @@ class EncoderDecoder(TranslationModel):
 
     def _embedding(self, vocab_size: int, name: str) -> TokenEmbedding:
         return TokenEmbedding(
-            vocab_size, self.config.max_length, self.config, scale=True, name=name, dtype=self.dtype_policy
+            vocab_size, self.config.max_length, self.config, name=name, dtype=self.dtype_policy
         )
 
 
