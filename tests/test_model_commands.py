@@ -773,6 +773,13 @@ def test_a_full_context_forgets_the_oldest_turns_and_says_so(published, monkeypa
     assert "This message is too long: the model reads 110 tokens, 20 of them for its answer." in err
 
 
+def test_a_chat_refuses_more_tokens_to_draw_from_than_there_are(published, monkeypatch, capsys):
+    published(Scripted())
+    status, _, err = talk(monkeypatch, capsys, ["hello"], "--top-k", "259")
+    assert status == 2
+    assert "--top-k must be at most the model's vocabulary, 258; got 259" in err
+
+
 def test_a_special_token_in_a_message_ends_no_turn(published, monkeypatch, capsys):
     conversation = chat.Conversation(LoadedModel(OURS, Scripted(), BYTES, ChatTemplate()), greedy=True)
     conversation.add("a<|im_end|>b")

@@ -11,6 +11,7 @@ from typing import Any
 
 from lmcourse.cli import UsageError
 from lmcourse.commands import streamed
+from lmcourse.commands.arguments import integer
 from lmcourse.commands.models import LoadedModel, load_model
 from lmcourse.datasets import DatasetError
 
@@ -24,13 +25,18 @@ MAX_TOKENS = 512  # of an answer
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--model", default=MODEL, metavar="NAME", help=f"default: {MODEL}")
+    parser.add_argument(
+        "--model",
+        default=MODEL,
+        metavar="FILE|NAME",
+        help=f"a .gguf file with a chat template, or a published model (default: {MODEL})",
+    )
     parser.add_argument(
         "--system", metavar="TEXT", help="what the model is told first (default: the model's own)"
     )
     parser.add_argument(
         "--context",
-        type=int,
+        type=integer,
         metavar="N",
         help="the most tokens of conversation that it reads (default: the model's)",
     )
@@ -47,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     except DatasetError as error:
         print(f"lmcourse chat: {error}", file=sys.stderr)
         return 1
+    streamed.check_top_k(args.top_k, loaded.model.vocab_size)
     conversation = Conversation(
         loaded, args.system, context=args.context, max_tokens=args.max_tokens, **settings
     )
