@@ -398,11 +398,11 @@ def test_the_leaderboard_tool_writes_the_table_between_the_markers(tmp_path):
         | Kneser–Ney | 1 | 1.965 | 1 | 30 s |
         | MLE | 1 | ∞ | 1 | 1 s |
 
-        Measured 2026-11-21, 1 core a run, by `lmcourse results ch01`, `lmcourse results ch02`.
+        Measured 2026-11-21, 1 core a run, by `lmcourse results ch01`, `lmcourse results ch02`. {unequal}
 
         <!-- /leaderboard -->
         after
-        """)
+        """).format(unequal=tool.UNEQUAL_SEEDS)
     assert tool.main([*arguments, "--check"]) == 0
 
 

@@ -16,6 +16,9 @@ from lmcourse.results import Row, Standing, datasets_with_results, readable_time
 
 BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 
+# What a table says in which some models have fewer runs than others.
+UNEQUAL_SEEDS = "Not all have as many seeds, and a seed chooses texts, too: a row of fewer may have met easier or harder ones."
+
 # What compares models whatever their tokenizers, in the order of preference for ranking.
 HEADINGS = {
     "excess_bits_per_token": "bits a token above the floor",
@@ -85,7 +88,8 @@ def _table(dataset: str, folder: Path | None) -> str:
         cells = [_cell(by_metric[metric], key) for metric in shown]
         lines.append(_line(ranked[key].rows, cells))
     rows = [row for standing in ranked.values() for row in standing.rows]
-    return "\n".join([*lines, "", _provenance(rows)])
+    unequal = len({len(standing.rows) for standing in ranked.values()}) > 1
+    return "\n".join([*lines, "", _provenance(rows) + (f" {UNEQUAL_SEEDS}" if unequal else "")])
 
 
 def _line(rows: list[Row], cells: list[str]) -> str:
