@@ -7,8 +7,8 @@ has little to do but to be woken up for each of them. PyTorch is needed for noth
 has it, give its path in LMCOURSE_TORCH_PYTHON.
 
 What keeps our training behind PyTorch's is the products of matrices: of the small model's shapes, on one core of the
-machine of 2026-11-22, PyTorch's reach 74 to 81 GFLOP/s, XLA's 55 to 57, and 27 to 38 for the gradient of a matrix, which
-sums over all tokens. With TensorFlow's own kernels in place of XLA's the products are no faster.
+machine of 2026-11-22, PyTorch's reach 74 to 81 GFLOP/s, XLA's 55 to 57, and 27 to 38 for the gradient of a matrix,
+which sums over all tokens. With TensorFlow's own kernels in place of XLA's the products are no faster.
 """
 
 import importlib.util

@@ -17,7 +17,9 @@ from lmcourse.results import Row, Standing, datasets_with_results, readable_time
 BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 
 # What a table says in which some models have fewer runs than others.
-UNEQUAL_SEEDS = "Not all have as many seeds, and a seed chooses texts, too: a row of fewer may have met easier or harder ones."
+UNEQUAL_SEEDS = (
+    "Not all have as many seeds, and a seed chooses texts, too: fewer seeds may have met easier ones."
+)
 
 # What compares models whatever their tokenizers, in the order of preference for ranking.
 HEADINGS = {
