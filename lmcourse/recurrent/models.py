@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lmcourse.core import Decoder, check_positive, document_ids, pad_rows
 from lmcourse.recurrent.layers import States, layer_named
-from lmcourse.training import ModelGraphs, NeuralLanguageModel
+from lmcourse.training import ModelGraphs, NeuralLanguageModel, as_log_probs
 
 # The states of all layers: for each layer its state tensors, each (B, H).
 AllStates = tuple[States, ...]
@@ -338,18 +338,13 @@ class _DecodingGraphs(ModelGraphs):
         state = tf.TensorSpec((None, model.units), model.compute_dtype)
         states = tuple((state,) * layer.state_tensors for layer in model.recurrent)
         self.read = tf.function(
-            lambda ids, mask: _as_log_probs(model.read(ids, mask)),
+            lambda ids, mask: as_log_probs(model.read(ids, mask)),
             input_signature=[tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)],
         )
         self.step = tf.function(
-            lambda ids, states: _as_log_probs(model.step(ids, states)),
+            lambda ids, states: as_log_probs(model.step(ids, states)),
             input_signature=[tf.TensorSpec((None,), tf.int32), states],
         )
-
-
-def _as_log_probs(result: tuple[Any, AllStates]) -> tuple[Any, AllStates]:
-    logits, states = result
-    return tf.nn.log_softmax(tf.cast(logits, tf.float32)), states
 
 
 @keras.saving.register_keras_serializable(package="lmcourse")

@@ -287,6 +287,12 @@ def values_are_known(tensor: Any) -> bool:
     return isinstance(tensor, (np.ndarray, list, tuple, tf.Tensor)) and not tf.is_symbolic_tensor(tensor)
 
 
+def as_log_probs(result: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Return a step's logits, (B, V), as ln P, in float32 whatever the model's dtype, and its states as they are."""
+    logits, states = result
+    return tf.nn.log_softmax(tf.cast(logits, tf.float32)), states
+
+
 def padded_length(length: int, limit: int | None = None) -> int:
     """Return the length that a row is padded to: one of about six for each doubling, never above the limit.
 

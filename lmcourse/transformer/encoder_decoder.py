@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike
 
 from lmcourse.attention import GivenSource, TranslationGraphs, TranslationModel
 from lmcourse.attention.translation_model import compiled, repeated
+from lmcourse.training import as_log_probs
 from lmcourse.transformer.blocks import Cache, TransformerDecoder, TransformerEncoder
 from lmcourse.transformer.config import EncoderDecoderConfig
 from lmcourse.transformer.embeddings import TokenEmbedding
-from lmcourse.transformer.generation import CachedDecoder, as_log_probs
+from lmcourse.transformer.generation import CachedDecoder
 
 
 class SourceMemory(NamedTuple):
@@ -41,12 +42,11 @@ class CachedGraphs(TranslationGraphs):
             lambda source, mask: model.encode(source, mask, training=False)[0],
             [tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.bool)],
         )
-        keys = tf.TensorSpec(
-            (None, model.config.kv_heads, None, model.config.head_width), model.compute_dtype
-        )
-        memory = SourceMemory(((keys, keys),) * model.config.depth, tf.TensorSpec((None, None), tf.bool))
-        ids = tf.TensorSpec((None, None), tf.int32)
-        self.read = compiled(self._read, [ids, memory, model.decoder.cache_spec()])
+        cache = model.decoder.cache_spec()
+        # What is kept of the source has the same form.
+        blocks = tuple(zip(cache.keys, cache.values, strict=True))
+        memory = SourceMemory(blocks, tf.TensorSpec((None, None), tf.bool))
+        self.read = compiled(self._read, [tf.TensorSpec((None, None), tf.int32), memory, cache])
 
     def _read(self, ids: tf.Tensor, memory: SourceMemory, cache: Cache) -> tuple[tf.Tensor, Cache]:
         """Return ln P of the token after each row, (B, V), all of one source, and the cache with the rows in it."""

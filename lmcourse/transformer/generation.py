@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from lmcourse.core import Decoder, document_ids
 from lmcourse.generation.checks import check_integer, check_prompts, check_stop, is_number
 from lmcourse.generation.transforms import check_top_p
-from lmcourse.training import ModelGraphs
+from lmcourse.training import ModelGraphs, as_log_probs
 from lmcourse.training.language_model import padded_length
 from lmcourse.transformer.blocks import Cache
 
@@ -377,12 +377,6 @@ class _Untracked:
 
     def __init__(self, it: Any):
         self.it = it
-
-
-def as_log_probs(result: tuple[Any, Cache]) -> tuple[Any, Cache]:
-    """Return what `read` gave with ln P in the place of logits: in float32, also where the model has half of that."""
-    logits, cache = result
-    return tf.nn.log_softmax(tf.cast(logits, tf.float32)), cache
 
 
 def _check_room(model: "DecoderLanguageModel", longest: int, max_new_tokens: int) -> None:
